@@ -1,0 +1,1 @@
+"""Structures, neighbour lists, stores and samplers."""

@@ -1,0 +1,1 @@
+"""Constants and functions of the rotation group, in float64."""
