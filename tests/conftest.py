@@ -1,0 +1,30 @@
+"""Shared fixtures: one thread a process, a fixed hypothesis profile, and the folder of real reference data."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+# Examples are drawn from a fixed seed so that a test run is repeatable; a slow machine is no failure.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root folder of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real reference data, named by MLIP_DATA; a test that needs it is skipped where it is absent."""
+    folder = Path(os.environ.get("MLIP_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder}; point MLIP_DATA at it")
+    return folder
