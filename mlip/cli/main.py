@@ -1,0 +1,88 @@
+"""The command `mlip`: registers the verbs and turns a user's mistake into one sentence and an exit code.
+
+Verb modules import torch, ASE and Lightning inside their functions only, so that `mlip --help` answers at once.
+"""
+
+import errno
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mlip._version import __version__
+from mlip.errors import MLIPError
+
+# What the operating system refuses for a reason that the user can mend, as opposed to a defect of ours.
+_USER_ERRNOS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+class _Application(TyperGroup):
+    """A command group in which errors of the user end with `Error: sentence` on stderr and exit code 2."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Accept `--debug` anywhere on the line, since it is added at the end of a command that has just failed."""
+        rest = [argument for argument in args if argument != "--debug"]
+        return super().parse_args(ctx, ["--debug", *rest] if len(rest) < len(args) else rest)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; with `--debug` errors pass through with their traceback."""
+        if ctx.params.get("debug"):
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except MLIPError as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(130) from None
+        except OSError as error:
+            if error.errno not in _USER_ERRNOS:
+                raise
+            where = f"'{error.filename}': " if error.filename else ""
+            _fail(f"{where}{error.strerror}; make room or choose another path and run the command again.")
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"Error: {sentence}", err=True)
+    raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=_Application,
+    name="mlip",
+    help="Machine-learned interatomic potentials: train them, test them, run them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mlip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
