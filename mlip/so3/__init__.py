@@ -1,6 +1,21 @@
 """Constants and functions of the rotation group, in float64."""
 
 from mlip.so3.couplings import bracket, gaunt, wigner_3j
+from mlip.so3.grids import SphereGrid, sphere_grid
+from mlip.so3.paths import CouplingPath, coupling_paths
 from mlip.so3.spherical_harmonics import spherical_harmonics, spherical_harmonics_with_gradients
+from mlip.so3.symmetric_products import SymmetricBasis, symmetric_product_basis
 
-__all__ = ["bracket", "gaunt", "spherical_harmonics", "spherical_harmonics_with_gradients", "wigner_3j"]
+__all__ = [
+    "CouplingPath",
+    "SphereGrid",
+    "SymmetricBasis",
+    "bracket",
+    "coupling_paths",
+    "gaunt",
+    "sphere_grid",
+    "spherical_harmonics",
+    "spherical_harmonics_with_gradients",
+    "symmetric_product_basis",
+    "wigner_3j",
+]
