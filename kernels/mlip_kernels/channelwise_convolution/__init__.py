@@ -1,0 +1,14 @@
+"""Convolution of atom features with edge harmonics, one weight per path and channel, summed over the neighbours.
+
+`reference` holds the definition, `blocked` the same function as batched matrix products over blocks of edges.
+"""
+
+from torch import nn
+
+from mlip_kernels.channelwise_convolution.blocked import BlockedConvolution
+from mlip_kernels.channelwise_convolution.reference import ReferenceConvolution
+from mlip_kernels.channelwise_convolution.table import ConvolutionPath, ConvolutionTable
+
+IMPLEMENTATIONS: dict[str, type[nn.Module]] = {"reference": ReferenceConvolution, "blocked": BlockedConvolution}
+
+__all__ = ["IMPLEMENTATIONS", "BlockedConvolution", "ConvolutionPath", "ConvolutionTable", "ReferenceConvolution"]

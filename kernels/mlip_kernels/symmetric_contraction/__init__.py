@@ -1,0 +1,14 @@
+"""Many-body products: symmetric powers of atom features, contracted with element-dependent weights.
+
+`reference` holds the definition, `monomials` the same function by shared monomials and matrix products.
+"""
+
+from torch import nn
+
+from mlip_kernels.symmetric_contraction.monomials import MonomialContraction
+from mlip_kernels.symmetric_contraction.reference import ReferenceContraction
+from mlip_kernels.symmetric_contraction.table import ContractionTable, ContractionTerm
+
+IMPLEMENTATIONS: dict[str, type[nn.Module]] = {"reference": ReferenceContraction, "monomials": MonomialContraction}
+
+__all__ = ["IMPLEMENTATIONS", "ContractionTable", "ContractionTerm", "MonomialContraction", "ReferenceContraction"]

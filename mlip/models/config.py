@@ -1,0 +1,120 @@
+"""Hyper-parameters of the architectures."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import ase.data
+from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
+
+from mlip.configuration import parse_config
+from mlip.errors import ConfigError
+from mlip.nn.layout import canonical_irreps
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class ArchitectureConfig(BaseModel):
+    """What both architectures share.
+
+    Attributes:
+        elements: Chemical symbols; atoms of any other element are refused. Sorted by atomic number.
+        hidden_irreps: Irreps of the atom features between layers, in e3nn's notation.
+        l_max: Highest degree of the spherical harmonics of the edges.
+        layers: Number of interaction layers.
+        cutoff: Distance up to which atoms see each other, Å.
+        radial_basis: Functions that describe an edge's length.
+        radial_functions: Their number.
+        cutoff_power: Power p of the polynomial cutoff; larger ends later and steeper.
+        radial_hidden: Units in the hidden layers of the radial networks.
+        average_neighbours: Mean number of neighbours in the training data, which normalises sums over neighbours.
+        reference_energies: Energy of an isolated atom of each element, eV; 0 where none is given.
+        scale: Factor on the network's energy per atom, eV; a number or one per element.
+        shift: Added to the scaled energy per atom, eV; a number or one per element.
+        zbl: Adds the screened nuclear repulsion of Ziegler, Biersack and Littmark.
+        seed: Seed of the initial weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    elements: list[str] = []
+    hidden_irreps: str = "64x0e+64x1o"
+    l_max: Annotated[int, Field(ge=0, le=11)] = 3
+    layers: PositiveInt = 2
+    cutoff: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 5.0
+    radial_basis: Literal["bessel", "gaussian"] = "bessel"
+    radial_functions: PositiveInt = 8
+    cutoff_power: Annotated[int, Field(ge=2)] = 6
+    radial_hidden: list[PositiveInt] = [64, 64, 64]
+    average_neighbours: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 16.0
+    reference_energies: dict[str, float] = {}
+    scale: float | dict[str, float] = 1.0
+    shift: float | dict[str, float] = 0.0
+    zbl: bool = False
+    seed: int = 0
+
+    @field_validator("elements")
+    @classmethod
+    def _known_elements(cls, elements: list[str]) -> list[str]:
+        for symbol in elements:
+            if symbol not in ase.data.atomic_numbers or symbol == "X":
+                raise ValueError(f"'{symbol}' is no chemical symbol")
+        return sorted(set(elements), key=lambda symbol: int(ase.data.atomic_numbers[symbol]))
+
+    @field_validator("hidden_irreps")
+    @classmethod
+    def _readable_irreps(cls, hidden_irreps: str) -> str:
+        try:
+            irreps = canonical_irreps(hidden_irreps)
+        except ConfigError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        if irreps.count("0e") == 0:
+            raise ValueError("the features need invariant channels; add for example '32x0e'")
+        return str(irreps)
+
+    @model_validator(mode="after")
+    def _values_of_known_elements(self) -> "ArchitectureConfig":
+        for name in ("reference_energies", "scale", "shift"):
+            values = getattr(self, name)
+            unknown = [symbol for symbol in values if symbol not in self.elements] if isinstance(values, dict) else []
+            if unknown and self.elements:
+                raise ValueError(f"{name} names '{unknown[0]}', which is not among the elements {self.elements}")
+        return self
+
+
+class MaceConfig(ArchitectureConfig):
+    """Hyper-parameters of the `mace` architecture.
+
+    Attributes:
+        correlation: Correlation order of the many-body products; a layer has (correlation + 1)-body terms.
+        readout_hidden: Units in the hidden layer of the last readout.
+    """
+
+    architecture: Literal["mace"]
+    correlation: Annotated[int, Field(ge=1, le=4)] = 3
+    readout_hidden: PositiveInt = 16
+
+
+class NequIPConfig(ArchitectureConfig):
+    """Hyper-parameters of the `nequip` architecture."""
+
+    architecture: Literal["nequip"]
+    hidden_irreps: str = "32x0e+32x1o+32x2e"
+    l_max: Annotated[int, Field(ge=0, le=11)] = 2
+    layers: PositiveInt = 4
+    radial_hidden: list[PositiveInt] = [64, 64]
+
+
+ModelConfig = Annotated[MaceConfig | NequIPConfig, Field(discriminator="architecture")]
+
+
+class _AnyModel(RootModel[ModelConfig]):
+    """Lets pydantic choose the configuration class by the architecture's name."""
+
+
+def parse_model_config(values: Mapping[str, Any], where: str = "the model configuration") -> MaceConfig | NequIPConfig:
+    """Check hyper-parameters given as plain keys and values.
+
+    Raises:
+        ConfigError: naming the key that is unknown, missing or holds a wrong value.
+    """
+    return parse_config(_AnyModel, values, where).root

@@ -1,0 +1,85 @@
+"""MACE: equivariant message passing with many-body products.
+
+Batatia et al. 2022 (arXiv 2206.07697). With equal weights it is mace-torch's `ScaleShiftMACE` with
+`RealAgnosticResidualInteractionBlock`s; `docs/architectures.md` has the mapping of the weights.
+"""
+
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from mlip.models.config import MaceConfig
+from mlip.models.network import Network
+from mlip.nn import MLP, Convolution, ElementGroups, ElementLinear, EquivariantLinear, RadialEmbedding
+from mlip.nn.contraction import SymmetricContraction
+from mlip.nn.layout import canonical_irreps, natural_irreps
+from mlip.so3 import spherical_harmonics
+from mlip_kernels.edges import EdgeTopology
+
+
+class MaceLayer(nn.Module):
+    """One interaction: convolution, symmetric contraction, and a residual that depends on the atom's element.
+
+    Args:
+        irreps_in: Irreps of the atom features that come in.
+        irreps_out: Irreps of those that go out.
+        channels: Channels of the many-body products.
+        config: Hyper-parameters of the model.
+    """
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, channels: int, config: MaceConfig) -> None:
+        super().__init__()
+        density_irreps = natural_irreps(channels, config.l_max)
+        product_irreps = Irreps([(channels, irrep) for _, irrep in irreps_out])
+        num_elements = len(config.elements)
+        self.average_neighbours = config.average_neighbours
+        self.up = EquivariantLinear(irreps_in, irreps_in)
+        self.convolution = Convolution(
+            irreps_in, config.l_max, density_irreps, [config.radial_functions, *config.radial_hidden]
+        )
+        self.down = EquivariantLinear(self.convolution.irreps_out, density_irreps)
+        self.contraction = SymmetricContraction(
+            config.l_max, channels, product_irreps, config.correlation, num_elements
+        )
+        self.out = EquivariantLinear(product_irreps, irreps_out)
+        self.residual = ElementLinear(irreps_in, irreps_out, num_elements)
+
+    def forward(
+        self, features: Tensor, harmonics: Tensor, radial: Tensor, edges: EdgeTopology, groups: ElementGroups
+    ) -> Tensor:
+        """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim]."""
+        messages = self.convolution(self.up(features), harmonics, radial, edges)
+        density = self.down(messages) / self.average_neighbours
+        return self.out(self.contraction(density, groups)) + self.residual(features, groups)
+
+
+class Mace(Network):
+    """The MACE network: layers whose scalars are read out linearly, those of the last by a perceptron."""
+
+    def __init__(self, config: MaceConfig) -> None:
+        super().__init__()
+        hidden = canonical_irreps(config.hidden_irreps)
+        channels = hidden.count("0e")
+        scalars = Irreps([(channels, "0e")])
+        self.l_max = config.l_max
+        self.channels = channels
+        self.embedding = nn.Parameter(torch.randn(len(config.elements), channels))
+        self.radial = RadialEmbedding(config.radial_basis, config.radial_functions, config.cutoff, config.cutoff_power)
+        inputs = [scalars] + [hidden] * (config.layers - 1)
+        outputs = [hidden] * (config.layers - 1) + [scalars]
+        self.layers = nn.ModuleList(
+            [MaceLayer(before, after, channels, config) for before, after in zip(inputs, outputs, strict=True)]
+        )
+        widths = [[channels, 1]] * (config.layers - 1) + [[channels, config.readout_hidden, 1]]
+        self.readouts = nn.ModuleList([MLP(each) for each in widths])
+
+    def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
+        """Compute one number per atom, [nodes]."""
+        radial = self.radial(torch.linalg.vector_norm(vectors, dim=1))
+        harmonics = spherical_harmonics(self.l_max, vectors)
+        features = self.embedding.index_select(0, groups.elements)
+        total = vectors.new_zeros(edges.num_nodes)
+        for layer, readout in zip(self.layers, self.readouts, strict=True):
+            features = layer(features, harmonics, radial, edges, groups)
+            total = total + readout(features[:, : self.channels])[:, 0]
+        return total

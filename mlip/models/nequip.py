@@ -1,0 +1,86 @@
+"""NequIP: equivariant convolutions and gates.
+
+Batzner et al. 2022 (arXiv 2101.03164). With equal weights it is the network of the NequIP family, SevenNet's included;
+`docs/architectures.md` has the mapping of the weights.
+"""
+
+import math
+
+import torch
+from e3nn.o3 import Irrep, Irreps
+from torch import Tensor, nn
+
+from mlip.models.config import NequIPConfig
+from mlip.models.network import Network
+from mlip.nn import MLP, Convolution, ElementGroups, ElementLinear, EquivariantLinear, Gate, RadialEmbedding
+from mlip.nn.layout import canonical_irreps
+from mlip.so3 import spherical_harmonics
+from mlip_kernels.edges import EdgeTopology
+
+
+class NequIPLayer(nn.Module):
+    """One interaction: convolution, self-connection that depends on the atom's element, and gate.
+
+    Args:
+        irreps_in: Irreps of the atom features that come in.
+        irreps_out: Irreps of those that go out.
+        config: Hyper-parameters of the model.
+    """
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, config: NequIPConfig) -> None:
+        super().__init__()
+        self.gate = Gate(irreps_out)
+        self.normalisation = 1.0 / math.sqrt(config.average_neighbours)
+        self.up = EquivariantLinear(irreps_in, irreps_in)
+        self.convolution = Convolution(
+            irreps_in, config.l_max, self.gate.irreps_in, [config.radial_functions, *config.radial_hidden]
+        )
+        self.down = EquivariantLinear(self.convolution.irreps_out, self.gate.irreps_in)
+        self.self_connection = ElementLinear(irreps_in, self.gate.irreps_in, len(config.elements))
+
+    def forward(
+        self, features: Tensor, harmonics: Tensor, radial: Tensor, edges: EdgeTopology, groups: ElementGroups
+    ) -> Tensor:
+        """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim]."""
+        messages = self.convolution(self.up(features), harmonics, radial, edges) * self.normalisation
+        gated: Tensor = self.gate(self.down(messages) + self.self_connection(features, groups))
+        return gated
+
+
+class NequIP(Network):
+    """The NequIP network: layers, then a linear map of the last layer's invariant channels."""
+
+    def __init__(self, config: NequIPConfig) -> None:
+        super().__init__()
+        hidden = canonical_irreps(config.hidden_irreps)
+        scalars = Irreps([(hidden.count("0e"), "0e")])
+        self.l_max = config.l_max
+        self.embedding = nn.Parameter(torch.randn(len(config.elements), hidden.count("0e")))
+        self.radial = RadialEmbedding(config.radial_basis, config.radial_functions, config.cutoff, config.cutoff_power)
+        layers = []
+        irreps = scalars
+        for number in range(config.layers):
+            last = number == config.layers - 1
+            following = scalars if last else _reachable(irreps, config.l_max, hidden)
+            layers.append(NequIPLayer(irreps, following, config))
+            irreps = following
+        self.layers = nn.ModuleList(layers)
+        self.readout = MLP([hidden.count("0e"), 1])
+
+    def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
+        """Compute one number per atom, [nodes]."""
+        radial = self.radial(torch.linalg.vector_norm(vectors, dim=1))
+        harmonics = spherical_harmonics(self.l_max, vectors)
+        features = self.embedding.index_select(0, groups.elements)
+        for layer in self.layers:
+            features = layer(features, harmonics, radial, edges, groups)
+        energies: Tensor = self.readout(features)[:, 0]
+        return energies
+
+
+def _reachable(irreps: Irreps, l_max: int, hidden: Irreps) -> Irreps:
+    """The hidden irreps that products of `irreps` with the harmonics can give: the first layer has no `0o`, say."""
+    harmonics = [Irrep(degree, (-1) ** degree) for degree in range(l_max + 1)]
+    products = {irrep for _, source in irreps for harmonic in harmonics for irrep in source * harmonic}
+    products |= {irrep for _, irrep in irreps}
+    return Irreps([(channels, irrep) for channels, irrep in hidden if irrep in products])

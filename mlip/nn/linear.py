@@ -1,0 +1,89 @@
+"""Equivariant linear maps: channels of equal irreps are mixed, components are not."""
+
+import math
+
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from mlip.nn.elements import ElementGroups
+from mlip.nn.layout import blocks
+
+
+class EquivariantLinear(nn.Module):
+    """`y[irrep] = x[irrep] W[irrep] / sqrt(channels in)`, the normalisation of `e3nn.o3.Linear`.
+
+    An output irrep that the input lacks is zero.
+
+    Args:
+        irreps_in: Canonical irreps of the input.
+        irreps_out: Canonical irreps of the output.
+    """
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps) -> None:
+        super().__init__()
+        self.irreps_in = irreps_in
+        self.irreps_out = irreps_out
+        self.inputs = {block.irrep: block for block in blocks(irreps_in)}
+        self.weights = nn.ParameterDict(
+            {
+                str(block.irrep): nn.Parameter(torch.randn(self.inputs[block.irrep].channels, block.channels))
+                for block in blocks(irreps_out)
+                if block.irrep in self.inputs
+            }
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep."""
+        outputs = []
+        for block in blocks(self.irreps_out):
+            source = self.inputs.get(block.irrep)
+            if source is None:
+                outputs.append(features.new_zeros(features.shape[0], block.dim * block.channels))
+                continue
+            weight = self.weights[str(block.irrep)] / math.sqrt(source.channels)
+            outputs.append((source.of(features) @ weight).flatten(1))
+        return torch.cat(outputs, 1)
+
+
+class ElementLinear(nn.Module):
+    """A linear map whose weights depend on the atom's element: `y[n] = x[n] W[element of n] / sqrt(channels in)`.
+
+    It is `e3nn.o3.FullyConnectedTensorProduct` of the features with a one-hot element, whose weights are these times
+    the square root of the number of elements.
+
+    Args:
+        irreps_in: Canonical irreps of the input.
+        irreps_out: Canonical irreps of the output; one that the input lacks is zero.
+        num_elements: Number of elements.
+    """
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, num_elements: int) -> None:
+        super().__init__()
+        self.irreps_in = irreps_in
+        self.irreps_out = irreps_out
+        self.inputs = {block.irrep: block for block in blocks(irreps_in)}
+        self.weights = nn.ParameterDict(
+            {
+                str(block.irrep): nn.Parameter(
+                    torch.randn(num_elements, self.inputs[block.irrep].channels, block.channels)
+                )
+                for block in blocks(irreps_out)
+                if block.irrep in self.inputs
+            }
+        )
+
+    def forward(self, features: Tensor, groups: ElementGroups) -> Tensor:
+        """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep."""
+        return groups.apply(self._map, features)
+
+    def _map(self, features: Tensor, element: int) -> Tensor:
+        outputs = []
+        for block in blocks(self.irreps_out):
+            source = self.inputs.get(block.irrep)
+            if source is None:
+                outputs.append(features.new_zeros(features.shape[0], block.dim * block.channels))
+                continue
+            weight = self.weights[str(block.irrep)][element] / math.sqrt(source.channels)
+            outputs.append((source.of(features) @ weight).flatten(1))
+        return torch.cat(outputs, 1)
