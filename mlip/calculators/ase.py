@@ -1,0 +1,119 @@
+"""The ASE calculator: energy, forces and stress of any structure, fast from one simulation step to the next."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+
+from mlip.calculators.evaluation import DEFAULT_MAX_EDGES, evaluate_structures, has_volume
+from mlip.calculators.hessian import hessian
+from mlip.calculators.loading import load_for_inference
+from mlip.calculators.skin import SkinGraph
+from mlip.data.structures import Structure
+from mlip.models import Potential
+
+
+class MLIPCalculator(Calculator):
+    """ASE calculator of a potential: `energy`, `free_energy` (the same) and `energies` in eV, `forces` in eV/Å, and
+    for periodic structures `stress` in eV/Å³ in ASE's sign and Voigt order.
+
+    Args:
+        model: A model file, or a `Potential`, of which the calculator keeps a copy of its own.
+        device: "cpu", "cuda", "cuda:1", …; None takes the GPU if there is one.
+        dtype: "float32" or "float64", the precision in which the model computes.
+        skin: Å; see `mlip.calculators.skin`. It affects the speed only, not the results.
+
+    Raises:
+        FileMissingError, ModelFileError: the model cannot be read.
+        StructureError, UnknownElementError: from any calculation, for a structure that makes no sense or has an element
+            that the model does not know.
+        PropertyNotImplementedError: stress was asked for a structure without a periodic cell.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - ASE's name
+
+    def __init__(
+        self,
+        model: str | Path | Potential,
+        device: str | torch.device | None = None,
+        dtype: str = "float32",
+        skin: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.model = load_for_inference(model, device, dtype)
+        self._graph = SkinGraph(self.model.cutoff, skin, self.model.device)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Compute all properties that the structure has, whichever ASE asks for: one pass gives them all."""
+        super().calculate(atoms, properties, system_changes)
+        structure = _structure(self.atoms)
+        stress = has_volume(structure)
+        if properties and "stress" in properties and not stress:
+            raise PropertyNotImplementedError(
+                f"stress needs a periodic cell with a volume, but this structure has pbc={structure.pbc.tolist()} and "
+                f"the cell {structure.cell.tolist()}; set both, or do not ask for the stress."
+            )
+        prediction = self.model(self._graph.update(structure), forces=True, stress=stress)
+        self.results = _results(
+            float(prediction.energy),
+            prediction.energies.cpu().numpy(),
+            prediction.forces.cpu().numpy(),
+            prediction.stress[0].cpu().numpy() if stress else None,
+        )
+
+    def hessian(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Second derivatives of the energy by the positions, [3N, 3N] eV/Å², ordered x0, y0, z0, x1, …
+
+        They are exact derivatives in the calculator's dtype: take "float64" for vibrational frequencies.
+        """
+        return hessian(self.model, _validated(atoms, "the structure"), DEFAULT_MAX_EDGES)
+
+    def evaluate(
+        self, structures: Iterable[Atoms], stress: bool = True, max_edges: int = DEFAULT_MAX_EDGES
+    ) -> list[dict[str, Any]]:
+        """Results of many structures, computed in batches: one dictionary each, in order, as `results` of one call.
+
+        `stress` is left out of structures without a periodic cell, or of all if False. `max_edges` bounds the batches.
+        """
+        stream = (_validated(atoms, f"structure {i}") for i, atoms in enumerate(structures))
+        predictions = evaluate_structures(self.model, stream, max_edges=max_edges, stress=stress)
+        return [_results(p.energy, p.energies, p.forces, p.stress) for p in predictions]
+
+
+def _structure(atoms: Atoms) -> Structure:
+    """The geometry alone: what `atoms.info` holds is none of a calculator's business."""
+    return Structure(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions.copy(),
+        cell=atoms.cell.array.copy(),
+        pbc=atoms.pbc.copy(),
+    )
+
+
+def _validated(atoms: Atoms, where: str) -> Structure:
+    structure = _structure(atoms)
+    structure.validate(where)
+    return structure
+
+
+def _results(
+    energy: float,
+    energies: NDArray[np.float64],
+    forces: NDArray[np.float64],
+    stress: NDArray[np.float64] | None,
+) -> dict[str, Any]:
+    results: dict[str, Any] = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
+    if stress is not None:
+        results["stress"] = full_3x3_to_voigt_6_stress(stress)
+    return results

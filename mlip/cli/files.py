@@ -1,0 +1,80 @@
+"""Structure files of the verbs: reading one structure, writing a trajectory, replacing a file only when it is whole."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlip.errors import DataError, FileMissingError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def read_atoms(path: Path) -> "Atoms":
+    """The structure in a file that ASE reads, the last one if there are several, with its velocities and constraints.
+
+    Raises:
+        FileMissingError, DataError: there is no such file, or it cannot be read.
+        StructureError: no calculation makes sense for the structure.
+    """
+    import ase.io
+
+    from mlip.data.structures import Structure
+
+    if not path.is_file():
+        raise FileMissingError(f"structure file '{path}' does not exist; check the path")
+    try:
+        atoms = ase.io.read(path)
+    except Exception as error:  # ASE's readers raise whatever they stumble over.
+        raise DataError(f"structure file '{path}' cannot be read ({error}); use a format that ASE knows") from error
+    atoms.calc = None
+    Structure.from_atoms(atoms).validate(str(path))
+    return atoms
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` at the end, and is removed on any error."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_trajectory(path: Path) -> Iterator[Callable[["Atoms"], None]]:
+    """A function that appends a structure with its energy and forces to a new `.xyz`, `.extxyz` or `.traj` file.
+
+    Every frame reaches the disk at once, so that a run can be watched and an interrupted one is kept.
+    """
+    from ase.io.extxyz import write_xyz
+    from ase.io.trajectory import TrajectoryWriter
+
+    check_trajectory_format(path)
+    if path.suffix == ".traj":
+        with TrajectoryWriter(path) as trajectory:
+            yield trajectory.write
+        return
+    with path.open("w") as file:
+
+        def append(atoms: "Atoms") -> None:
+            write_xyz(file, [atoms])
+            file.flush()
+
+        yield append
+
+
+def check_trajectory_format(path: Path) -> None:
+    """Raise DataError for a trajectory that cannot be written frame by frame."""
+    if path.suffix not in (".xyz", ".extxyz", ".traj"):
+        raise DataError(f"cannot write a trajectory to '{path}'; use a name that ends in .xyz, .extxyz or .traj")
+
+
+def refuse_same_file(source: Path, target: Path) -> None:
+    """Raise DataError if writing `target` would destroy `source`."""
+    if target.exists() and source.exists() and target.samefile(source):
+        raise DataError(f"the output '{target}' is the input itself; choose another name")
