@@ -8,7 +8,8 @@ from mlip_kernels.symmetric_contraction.table import ContractionTable
 
 
 class ReferenceContraction(ConstantModule):
-    """`out[n, k, c] = sum over products p of weight[z(n), p, c] * sum over monomials m of U[p, k, m] x[n, m1, c] ...`."""
+    """`out[n, k, c] = sum over products p of weight[z(n), p, c] * sum over monomials m of U[p, k, m] prod_i x[n, m_i, c]`.
+    """
 
     def __init__(self, table: ContractionTable) -> None:
         super().__init__()
