@@ -10,6 +10,7 @@ from math import comb, copysign, factorial, pi, sqrt
 import numpy as np
 
 from mlip.errors import ConfigError
+from mlip.so3.arrays import read_only
 
 
 @cache
@@ -27,7 +28,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
     tensor = np.einsum("abc,ai->ibc", tensor, _complex_from_real(l1))
     tensor = np.einsum("ibc,bj->ijc", tensor, _complex_from_real(l2))
     tensor = np.einsum("ijc,ck->ijk", tensor, _complex_from_real(l3).conj())
-    return _read_only(tensor.real)
+    return read_only(tensor.real)
 
 
 @cache
@@ -43,8 +44,8 @@ def gaunt(l1: int, l2: int, l3: int) -> np.ndarray:
     coupling = wigner_3j(l1, l2, l3)
     scale = sqrt((2 * l1 + 1) * (2 * l2 + 1) * (2 * l3 + 1) / (4 * pi))
     if (l1 + l2 + l3) % 2:
-        return _read_only(np.zeros_like(coupling))
-    return _read_only(scale * coupling[l1, l2, l3] * coupling)
+        return read_only(np.zeros_like(coupling))
+    return read_only(scale * coupling[l1, l2, l3] * coupling)
 
 
 @cache
@@ -60,9 +61,9 @@ def bracket(l1: int, l2: int, l3: int) -> np.ndarray:
     """
     coupling = wigner_3j(l1, l2, l3)
     if (l1 + l2 + l3) % 2 == 0:
-        return _read_only(np.zeros_like(coupling))
+        return read_only(np.zeros_like(coupling))
     scale = sqrt((2 * l1 + 1) * (2 * l2 + 1) * (2 * l3 + 1) / (4 * pi) * l1 * (l1 + 1) * l2 * (l2 + 1))
-    return _read_only(scale * coupling[l1 + 1, l2 - 1, l3] * coupling)
+    return read_only(scale * coupling[l1 + 1, l2 - 1, l3] * coupling)
 
 
 def _check_triangle(l1: int, l2: int, l3: int) -> None:
@@ -104,9 +105,3 @@ def _complex_from_real(degree: int) -> np.ndarray:
         matrix[plus, minus] = 1j * (-1) ** m * sqrt(0.5)
         matrix[minus, minus] = -1j * sqrt(0.5)
     return (-1j) ** degree * matrix
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array = np.ascontiguousarray(array)
-    array.setflags(write=False)
-    return array

@@ -7,6 +7,7 @@ from math import pi
 import numpy as np
 
 from mlip.errors import ConfigError
+from mlip.so3.arrays import read_only
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,26 @@ class SphereGrid:
     @cached_property
     def cos_theta(self) -> np.ndarray:
         """Gauss–Legendre nodes cos θ, ascending, `[theta_count]`."""
-        return _read_only(np.polynomial.legendre.leggauss(self.theta_count)[0])
+        return read_only(np.polynomial.legendre.leggauss(self.theta_count)[0])
 
     @cached_property
     def phi(self) -> np.ndarray:
         """Uniform angles from 0, radians, `[phi_count]`."""
-        return _read_only(np.arange(self.phi_count) * (2 * pi / self.phi_count))
+        return read_only(np.arange(self.phi_count) * (2 * pi / self.phi_count))
 
     @cached_property
     def nodes(self) -> np.ndarray:
         """Unit vectors `[theta_count · phi_count, 3]`, θ outermost."""
         cos_theta = self.cos_theta[:, None]
-        sin_theta = np.sqrt(1 - cos_theta**2)
+        sin_theta = np.sqrt((1 - cos_theta) * (1 + cos_theta))
         y = np.broadcast_to(cos_theta, (self.theta_count, self.phi_count))
-        return _read_only(np.stack([sin_theta * np.sin(self.phi), y, sin_theta * np.cos(self.phi)], -1).reshape(-1, 3))
+        return read_only(np.stack([sin_theta * np.sin(self.phi), y, sin_theta * np.cos(self.phi)], -1).reshape(-1, 3))
 
     @cached_property
     def weights(self) -> np.ndarray:
         """Quadrature weights `[theta_count · phi_count]`, with sum 4π."""
         theta_weights = np.polynomial.legendre.leggauss(self.theta_count)[1]
-        return _read_only(np.repeat(theta_weights * (2 * pi / self.phi_count), self.phi_count))
+        return read_only(np.repeat(theta_weights * (2 * pi / self.phi_count), self.phi_count))
 
 
 def sphere_grid(degree: int) -> SphereGrid:
@@ -76,8 +77,3 @@ def _least_counts(degree: int) -> tuple[int, int]:
     if degree < 0:
         raise ConfigError(f"The degree of a sphere grid is {degree}: choose 0 or more.")
     return degree // 2 + 1, degree + 1
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array.setflags(write=False)
-    return array

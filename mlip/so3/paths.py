@@ -18,10 +18,11 @@ class CouplingPath(NamedTuple):
 def coupling_paths(
     irreps_in1: Irreps | str, irreps_in2: Irreps | str, irreps_out_filter: Irreps | str
 ) -> list[CouplingPath]:
-    """All couplings (l1, p1) × (l2, p2) → (l3, p3) with |l1 − l2| ≤ l3 ≤ l1 + l2, p3 = p1 p2 and (l3, p3) in the filter.
+    """All couplings (l1, p1) × (l2, p2) → (l3, p3) that rotations and inversion allow and the filter names.
 
-    The order is that of the entries of irreps_in1, within one of them that of irreps_in2, then l3 ascending; it depends
-    neither on multiplicities nor on the order of the filter.
+    They have |l1 − l2| ≤ l3 ≤ l1 + l2, p3 = p1 p2 and (l3, p3) among the irreps of irreps_out_filter. The order is
+    that of the entries of irreps_in1, within one of them that of irreps_in2, then l3 ascending; it depends neither on
+    multiplicities nor on the order of the filter.
     """
     wanted = {irrep for _, irrep in Irreps(irreps_out_filter)}
     return [

@@ -21,6 +21,7 @@ import numpy as np
 from e3nn.o3 import Irrep
 
 from mlip.errors import ConfigError
+from mlip.so3.arrays import read_only
 from mlip.so3.couplings import wigner_3j
 
 # What Gram-Schmidt leaves of a linearly dependent unit vector is rounding, about 1e-15; of a new one, above 1e-2.
@@ -89,10 +90,7 @@ def _symmetric_product_basis(l_max: int, correlation: int, irrep: Irrep) -> Symm
         next_row, next_column = row + block.shape[0], column + block.shape[2]
         coefficients[row:next_row, :, column:next_column] = block
         row, column = next_row, next_column
-    basis = SymmetricBasis(np.concatenate(monomials), coefficients)
-    basis.monomials.setflags(write=False)
-    basis.coefficients.setflags(write=False)
-    return basis
+    return SymmetricBasis(read_only(np.concatenate(monomials)), read_only(coefficients))
 
 
 def _multiset_maps(degrees: tuple[int, ...], target: int) -> list[_Map]:
