@@ -47,6 +47,9 @@ class LabelKeys(BaseModel):
         return cls(**chosen)
 
 
+DEFAULT_KEYS = LabelKeys()
+
+
 def read_labels(atoms: Atoms, keys: LabelKeys, where: str) -> dict[str, Any]:
     """Labels of one frame that are present, as `Structure` takes them.
 

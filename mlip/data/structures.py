@@ -17,8 +17,9 @@ from mlip.errors import DataError, StructureError
 # Two nuclei are never this near (H2 is 0.74 Å long, 0.01 Å costs keV), while copies that differ by the last printed
 # digit of a coordinate are.
 COINCIDENCE_DISTANCE = 0.01  # Å
-# Close contacts are looked for with a wider cutoff, since the search grid of a tiny one would have millions of cells.
-_CONTACT_CUTOFF = 2.0  # Å
+# Close contacts are looked for with a cutoff of the mean atomic spacing, within these bounds: the search grid of a tiny
+# one would have millions of cells.
+_CONTACT_CUTOFFS = (2.0, 6.0)  # Å
 _HEAVIEST_ELEMENT = len(chemical_symbols) - 1
 
 
@@ -102,7 +103,8 @@ class Structure:
         self._check_labels(where)
 
     def _check_contacts(self, where: str) -> None:
-        pairs = neighbour_list(self.positions, self.cell, self.pbc, _CONTACT_CUTOFF)
+        spacing = np.cbrt(abs(np.linalg.det(self.cell)) / len(self)) if self.pbc.all() else 0.0
+        pairs = neighbour_list(self.positions, self.cell, self.pbc, float(np.clip(spacing, *_CONTACT_CUTOFFS)))
         vectors = self.positions[pairs.senders] - self.positions[pairs.receivers] + pairs.shifts @ self.cell
         distances = np.linalg.norm(vectors, axis=1)
         if not np.any(distances < COINCIDENCE_DISTANCE):
