@@ -15,9 +15,10 @@ def partial_path(path: str | Path) -> Path:
 def written_beside(path: str | Path) -> Iterator[Path]:
     """Yield `NAME.partial` to write to; it takes the name `path` when the block ends, and is removed if it raises.
 
-    Whatever happens on the way (error, Ctrl-C, kill, full disk), a file that already had the name stays as it was.
+    Folders on the way are made.     Whatever happens on the way (error, Ctrl-C, kill, full disk), a file that already had the name stays as it was.
     """
     partial = partial_path(path)
+    partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
         descriptor = os.open(partial, os.O_RDONLY)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 
 import ase.io
@@ -15,7 +16,7 @@ from mlip.data.store import StructureStore, is_store
 from mlip.data.structures import Structure
 from mlip.errors import DataError, FileMissingError, MLIPError
 
-__all__ = ["LabelKeys", "iterate_structures", "key_hint", "read_structures"]
+__all__ = ["LabelKeys", "iterate_structures", "key_hint", "read_structures", "similar_key"]
 
 
 def iterate_structures(path: str | Path, keys: LabelKeys | None = DEFAULT_KEYS) -> Iterator[Structure]:
@@ -26,20 +27,24 @@ def iterate_structures(path: str | Path, keys: LabelKeys | None = DEFAULT_KEYS) 
     Raises FileMissingError; DataError for a file that is damaged, truncated, empty or of an unknown format, and for
     labels that are misshapen or not finite; StructureError for an unphysical structure.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileMissingError(f"there is no file {path}; check the path (the working folder is {Path.cwd()})")
+    check_exists(path)
     if is_store(path):
         yield from StructureStore(path)
         return
     index = -1
-    for index, atoms in enumerate(_iterate_atoms(path)):
+    for index, atoms in enumerate(iterate_atoms(path)):
         where = frame_name(path, index)
         structure = Structure.from_atoms(atoms, keys, where)
         structure.validate(where)
         yield structure
     if index < 0:
         raise DataError(f"{path} holds no structure; the file is empty, get it anew")
+
+
+def check_exists(path: str | Path) -> None:
+    """Raise FileMissingError if there is no such file."""
+    if not Path(path).exists():
+        raise FileMissingError(f"there is no file {path}; check the path (the working folder is {Path.cwd()})")
 
 
 def read_structures(path: str | Path, keys: LabelKeys | None = DEFAULT_KEYS) -> list[Structure]:
@@ -63,7 +68,7 @@ def _format(path: Path) -> str:
         raise DataError(f"{path} cannot be read ({error}); the file is damaged or empty, get it anew") from error
 
 
-def _iterate_atoms(path: Path) -> Iterator[Atoms]:
+def iterate_atoms(path: str | Path) -> Iterator[Atoms]:
     """Frames of a file as ASE reads them. XYZ is cut into frames first: ASE would take a blank line for the end of
     the file, and would not say in which frame an error is."""
     index = 0
@@ -85,18 +90,29 @@ def _iterate_atoms(path: Path) -> Iterator[Atoms]:
         ) from error
 
 
+def similar_key(path: str | Path, name: Property, keys: LabelKeys) -> str | None:
+    """A key of the file that most likely holds a property no frame has under `keys`; None for a store."""
+    return None if is_store(path) else suggest_key(name, keys[name], _candidates(Path(path), name))
+
+
 def key_hint(path: str | Path, name: Property, keys: LabelKeys) -> str:
     """What to do about a property that no frame of a file has: the key to name, or the names there are.
 
-    An empty string where the file has nothing of the right shape. Only the first frame is looked at.
+    An empty string where the file has nothing of the right shape. Only the first frames are looked at.
     """
     path = Path(path)
     if is_store(path):
-        sources = StructureStore(path).metadata.get("sources", [])
-        names = sorted({source["keys"][name] for source in sources if name in source.get("keys", {})})
-        return f"it was imported under the key {' or '.join(names)}; import it again with --key" if names else ""
-    candidates = candidate_keys(next(_iterate_atoms(path)))[name]
+        sources = StructureStore(path).metadata["sources"]
+        names = sorted({source["keys"][name] for source in sources if source["keys"]})
+        return f"it was imported under the key {' or '.join(names)}: import it again with --key" if names else ""
+    candidates = _candidates(path, name)
     suggestion = suggest_key(name, keys[name], candidates)
     if suggestion is not None:
-        return f"the file has {', '.join(candidates)}: give the key {name}={suggestion} (--key {name}={suggestion})"
+        return f"the file has {', '.join(candidates)}: name it with --key {name}={suggestion}"
     return f"the file has {', '.join(candidates)}" if candidates else ""
+
+
+def _candidates(path: Path, name: Property) -> list[str]:
+    """Names in the first frames (isolated atoms often come first, and have fewer) with the shape of a property."""
+    frames = islice(iterate_atoms(path), 20)
+    return list(dict.fromkeys(key for atoms in frames for key in candidate_keys(atoms)[name]))

@@ -1,11 +1,19 @@
-"""Random parts of a data set, the same for the same seed."""
+"""Random parts of a data set, the same for the same seed, as indices or as files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ase.io.extxyz import write_xyz
 from numpy.typing import NDArray
 
+from mlip.data.files import written_beside
+from mlip.data.frames import iterate_frame_texts
+from mlip.data.reading import check_exists, is_xyz, iterate_atoms
+from mlip.data.store import StoreWriter, StructureStore, is_store
 from mlip.errors import ConfigError
 
 
@@ -35,3 +43,70 @@ def split_indices(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64]
         raise ConfigError(f"the fraction {fraction:g} is not between 0 and 1; give for example 0.1")
     remaining, aside = partition_indices(n, (1 - fraction, fraction), seed)
     return remaining, aside
+
+
+PARTS = ("train", "validation", "test")
+
+
+def split_names(file: str | Path, prefix: str | Path, fractions: Sequence[float]) -> list[Path]:
+    """Names of the files that `split_file` writes: PREFIX_train and so on, for the fractions that are not 0."""
+    suffix = Path(file).suffix if is_store(file) or Path(file).suffix == ".extxyz" else ".xyz"
+    return [Path(f"{prefix}_{part}{suffix}") for part, fraction in zip(PARTS, fractions, strict=True) if fraction]
+
+
+def split_file(
+    file: str | Path,
+    names: Sequence[Path],
+    fractions: Sequence[float],
+    seed: int,
+    advance: Callable[[], None] = lambda: None,
+) -> list[int]:
+    """Split a data set at random into files; returns the number of structures in each.
+
+    `names` are those of `split_names`. A store is split into stores; frames of an XYZ file are copied as they stand,
+    with everything in them; any other format is written as extended XYZ. The files appear when all are complete.
+    `advance` is called after each structure.
+    Raises what reading does, and ConfigError for fractions that do not add up or leave a part empty.
+    """
+    check_exists(file)
+    frames, open_part = _kind(file)
+    parts = partition_indices(sum(1 for _ in frames()), [fraction for fraction in fractions if fraction], seed)
+    part_of = np.empty(sum(map(len, parts)), dtype=np.int64)
+    for number, indices in enumerate(parts):
+        part_of[indices] = number
+    with ExitStack() as opened:
+        writers = [opened.enter_context(open_part(name)) for name in names]
+        for number, frame in zip(part_of.tolist(), frames(), strict=True):
+            writers[number](frame)
+            advance()
+    return [len(indices) for indices in parts]
+
+
+Opener = Callable[[Path], Any]
+
+
+def _kind(file: str | Path) -> tuple[Callable[[], Iterator[Any]], Opener]:
+    """How the frames of a file are read, and how those of a part are written, without loss."""
+    if is_store(file):
+        return lambda: iter(StructureStore(file)), _open_store
+    if is_xyz(file):
+        return lambda: iterate_frame_texts(file), _open_text
+    return lambda: iterate_atoms(file), _open_atoms
+
+
+@contextmanager
+def _open_store(path: Path) -> Iterator[Callable[[Any], None]]:
+    with StoreWriter(path) as writer:
+        yield writer.add
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[Callable[[Any], Any]]:
+    with written_beside(path) as partial, partial.open("w") as file:
+        yield file.write
+
+
+@contextmanager
+def _open_atoms(path: Path) -> Iterator[Callable[[Any], None]]:
+    with written_beside(path) as partial, partial.open("w") as file:
+        yield lambda atoms: write_xyz(file, [atoms])

@@ -199,29 +199,6 @@ def _unpack(frame: np.void, atoms: NDArray[Any], config_types: list[str]) -> Str
     )
 
 
-@contextmanager
-def write_store(path: str | Path, append: bool = False) -> Iterator["StoreWriter"]:
-    """Write a store, or append to one: `with write_store(path) as writer: writer.add(structure)`.
-
-    All of it goes to `NAME.partial`, which takes the name when the block ends without an error, so that a kill, Ctrl-C
-    or a full disk leaves the old file as it was. Appending copies the old file first for the same reason: HDF5 updates
-    its indices in place, and a file whose writing was cut short may not open at all.
-    Raises FileMissingError for appending to nothing, DataError for appending to what is no store.
-    """
-    path = Path(path)
-    if append:
-        StructureStore(path).close()
-    with written_beside(path) as partial:
-        if append:
-            shutil.copyfile(path, partial)
-        with h5py.File(partial, "r+" if append else "w") as file:
-            if not append:
-                _create_tables(file)
-            writer = StoreWriter(file)
-            yield writer
-            writer.finish()
-
-
 def _create_tables(file: h5py.File) -> None:
     file.attrs["format"] = FORMAT
     file.attrs["format_version"] = FORMAT_VERSION
@@ -231,14 +208,42 @@ def _create_tables(file: h5py.File) -> None:
 
 
 class StoreWriter:
-    """Adds structures to an open store; made by `write_store`."""
+    """Writes a store, or appends to one: `with StoreWriter(path) as writer: writer.add(structure)`.
 
-    def __init__(self, file: h5py.File) -> None:
-        self._file = file
-        self._metadata: dict[str, Any] = json.loads(file["metadata"][()])
-        self._config_types = {name: code for code, name in enumerate(self._metadata["config_types"])}
-        self._atom_total = len(file["atoms"])
+    All of it goes to `NAME.partial`, which takes the name when the block ends without an error, so that a kill, Ctrl-C
+    or a full disk leaves the old file as it was. Appending copies the old file first for the same reason: HDF5 updates
+    its indices in place, and a file whose writing was cut short may not open at all.
+    Raises FileMissingError for appending to nothing, DataError for appending to what is no store.
+    """
+
+    def __init__(self, path: str | Path, append: bool = False) -> None:
+        self.path = Path(path)
+        self._append = append
         self._pending: list[Structure] = []
+        self._opened = self._open()
+
+    def __enter__(self) -> Self:
+        self._opened.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        if self._append:
+            StructureStore(self.path).close()
+        with written_beside(self.path) as partial:
+            if self._append:
+                shutil.copyfile(self.path, partial)
+            with h5py.File(partial, "r+" if self._append else "w") as self._file:
+                if not self._append:
+                    _create_tables(self._file)
+                self._metadata: dict[str, Any] = json.loads(self._file["metadata"][()])
+                self._config_types = {name: code for code, name in enumerate(self._metadata["config_types"])}
+                self._atom_total = len(self._file["atoms"])
+                yield
+                self._finish()
 
     def add(self, structure: Structure) -> None:
         """Append one structure."""
@@ -246,12 +251,12 @@ class StoreWriter:
         if len(self._pending) == _BLOCK:
             self._flush()
 
-    def add_source(self, source: str, keys: LabelKeys, count: int) -> None:
-        """Note where `count` structures came from and under which keys their labels stood."""
-        self._metadata["sources"].append({"file": source, "keys": keys.model_dump(), "structures": count})
+    def add_source(self, source: str, keys: LabelKeys | None, count: int) -> None:
+        """Note where `count` structures came from and under which keys their labels stood (None: in a store)."""
+        stood = keys.model_dump() if keys is not None else None
+        self._metadata["sources"].append({"file": source, "keys": stood, "structures": count})
 
-    def finish(self) -> None:
-        """Write what is still in memory, and the metadata."""
+    def _finish(self) -> None:
         self._flush()
         self._metadata |= {"version": __version__, "config_types": list(self._config_types)}
         del self._file["metadata"]
