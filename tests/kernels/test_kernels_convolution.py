@@ -1,0 +1,148 @@
+"""Every implementation of the channelwise convolution against loops over edges, paths and components in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlip_kernels.channelwise_convolution import IMPLEMENTATIONS, ConvolutionPath, ConvolutionTable
+from mlip_kernels.edges import EdgeTopology
+
+FLOATS = st.sampled_from([torch.float32, torch.float64])
+# Degree sequences: no atom, no edge, one edge, lonely atoms between others, equal, uneven.
+DEGREES = [[], [0], [0, 0, 0], [1], [0, 1], [2, 2, 2], [0, 5, 1, 0, 3], [1, 9, 2, 0, 17, 4, 1]]
+
+
+def random_table(seed: int) -> ConvolutionTable:
+    """Paths with random coefficients between up to three irreps in, l <= 2 harmonics, and up to three irreps out."""
+    rng = np.random.default_rng(seed)
+    inputs, offset = [], 0
+    for _ in range(rng.integers(1, 4)):
+        dim, channels = int(2 * rng.integers(0, 3) + 1), int(rng.integers(1, 4))
+        inputs.append((offset, dim, channels))
+        offset += dim * channels
+    paths: list[ConvolutionPath] = []
+    weight_offset = output_offset = 0
+    for _ in range(rng.integers(1, 4)):
+        dim = int(2 * rng.integers(0, 3) + 1)
+        sources = [inputs[i] for i in rng.integers(0, len(inputs), size=rng.integers(1, 4))]
+        output_channels = sum(channels for _, _, channels in sources)
+        output_channel = 0
+        for input_offset, input_dim, channels in sources:
+            degree = int(rng.integers(0, 3))
+            coefficients = rng.normal(size=(input_dim, 2 * degree + 1, dim))
+            paths.append(
+                ConvolutionPath(
+                    input_offset,
+                    degree**2,
+                    weight_offset,
+                    output_offset,
+                    output_channels,
+                    output_channel,
+                    channels,
+                    coefficients,
+                )
+            )
+            weight_offset += channels
+            output_channel += channels
+        output_offset += dim * output_channels
+    return ConvolutionTable(tuple(paths), offset, 9, weight_offset, output_offset)
+
+
+def random_edges(degrees: list[int], seed: int) -> EdgeTopology:
+    generator = torch.Generator().manual_seed(seed)
+    receivers = torch.repeat_interleave(torch.arange(len(degrees)), torch.tensor(degrees, dtype=torch.int64))
+    senders = torch.randint(0, max(len(degrees), 1), (len(receivers),), generator=generator)
+    return EdgeTopology(senders, receivers, len(degrees))
+
+
+def random_operands(table: ConvolutionTable, edges: EdgeTopology, seed: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [
+        (edges.num_nodes, table.input_dim),
+        (len(edges.senders), table.harmonics_dim),
+        (len(edges.senders), table.weight_dim),
+    ]
+    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+
+
+def by_loops(table: ConvolutionTable, operands: tuple[torch.Tensor, ...], edges: EdgeTopology) -> np.ndarray:
+    features, harmonics, weights = (operand.numpy() for operand in operands)
+    output = np.zeros((edges.num_nodes, table.output_dim))
+    for edge, (sender, receiver) in enumerate(zip(edges.senders.tolist(), edges.receivers.tolist(), strict=True)):
+        for path in table.paths:
+            rows, columns, components = path.coefficients.shape
+            for c in range(path.channels):
+                x = [features[sender, path.input_offset + i * path.channels + c] for i in range(rows)]
+                y = harmonics[edge, path.harmonic_offset : path.harmonic_offset + columns]
+                message = weights[edge, path.weight_offset + c] * np.einsum("i,j,ijk->k", x, y, path.coefficients)
+                for k in range(components):
+                    column = path.output_offset + k * path.output_channels + path.output_channel + c
+                    output[receiver, column] += message[k]
+    return output
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@settings(max_examples=40)
+@given(degrees=st.lists(st.integers(0, 20), max_size=6), seed=st.integers(0, 10**6), dtype=FLOATS)
+def test_equals_loops(name: str, degrees: list[int], seed: int, dtype: torch.dtype) -> None:
+    table = random_table(seed)
+    edges = random_edges(degrees, seed)
+    operands = random_operands(table, edges, seed)
+    operation = IMPLEMENTATIONS[name](table).to(dtype)
+    output = operation(*(operand.to(dtype) for operand in operands), edges)
+    assert output.dtype == dtype
+    expected = by_loops(table, operands, edges)
+    tolerance = {torch.float64: 1e-13, torch.float32: 2e-5}[dtype] * (1.0 + max(degrees, default=0))
+    np.testing.assert_allclose(output.double().numpy(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("degrees", DEGREES, ids=str)
+def test_first_and_second_derivatives(name: str, degrees: list[int]) -> None:
+    table = random_table(3)
+    edges = random_edges(degrees, 1)
+    operands = tuple(operand.requires_grad_() for operand in random_operands(table, edges, 2))
+    operation = IMPLEMENTATIONS[name](table)
+    # Random projections in the place of whole Jacobians keep this fast; each covers all entries.
+    assert torch.autograd.gradcheck(lambda *args: operation(*args, edges), operands, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda *args: operation(*args, edges), operands, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_whole_jacobians_of_a_small_case(name: str) -> None:
+    table = random_table(0)
+    edges = random_edges([2, 0, 1], 1)
+    operands = tuple(operand.requires_grad_() for operand in random_operands(table, edges, 2))
+    operation = IMPLEMENTATIONS[name](table)
+    assert torch.autograd.gradcheck(lambda *args: operation(*args, edges), operands)
+    assert torch.autograd.gradgradcheck(lambda *args: operation(*args, edges), operands)
+
+
+@pytest.mark.parametrize("name", sorted(set(IMPLEMENTATIONS) - {"reference"}))
+@pytest.mark.parametrize("degrees", DEGREES, ids=str)
+def test_derivatives_of_all_implementations_agree(name: str, degrees: list[int]) -> None:
+    """A force loss: the gradient of a function of the gradient, for each operand."""
+    table = random_table(11)
+    edges = random_edges(degrees, 5)
+    results = {}
+    for each in ("reference", name):
+        operands = tuple(operand.requires_grad_() for operand in random_operands(table, edges, 6))
+        output = IMPLEMENTATIONS[each](table)(*operands, edges)
+        first = torch.autograd.grad((output**3).sum(), operands, create_graph=True)
+        second = torch.autograd.grad(sum((gradient**2).sum() for gradient in first), operands)
+        results[each] = [*first, *second]
+    for expected, actual in zip(results["reference"], results[name], strict=True):
+        scale = 1.0 + expected.abs().max().item() if expected.numel() else 1.0
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_double_precision_is_whole_after_a_visit_to_single(name: str) -> None:
+    table = random_table(7)
+    edges = random_edges([3, 1, 4], 0)
+    operands = random_operands(table, edges, 0)
+    operation = IMPLEMENTATIONS[name](table)
+    before = operation(*operands, edges)
+    assert torch.equal(operation.float().double()(*operands, edges), before)
