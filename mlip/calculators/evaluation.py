@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from mlip.data.graphs import AtomicGraph, build_graph, collate_graphs
 from mlip.data.structures import Structure
+from mlip.errors import UnknownElementError
 from mlip.models import Potential
 
 # Large enough to keep the cores busy, small enough for a laptop's memory with a model of ordinary size.
@@ -37,8 +39,12 @@ def evaluate_structures(
         UnknownElementError: an element that the model does not know.
         StructureError: positions that are not finite, or a periodic cell without volume.
     """
+    done = 0
     for batch in _fill_batches(structures, model.cutoff, max_edges):
-        yield from _evaluate_batch(model, *zip(*batch, strict=True), stress=stress)
+        parts, graphs = zip(*batch, strict=True)
+        _check_elements(model, parts, done)
+        yield from _evaluate_batch(model, parts, graphs, stress=stress)
+        done += len(parts)
 
 
 def has_volume(structure: Structure) -> bool:
@@ -61,6 +67,18 @@ def _fill_batches(
         batch.append((structure, graph))
     if batch:
         yield batch
+
+
+def _check_elements(model: Potential, structures: tuple[Structure, ...], first: int) -> None:
+    """Raise the model's error for an unknown element with the number of the structure that has it."""
+    known = [atomic_numbers[symbol] for symbol in model.elements]
+    for i, structure in enumerate(structures):
+        if not np.isin(structure.numbers, known).all():
+            unknown = sorted({chemical_symbols[z] for z in structure.numbers if z not in known})
+            raise UnknownElementError(
+                f"structure {first + i} (counted from 0) holds {', '.join(unknown)}, which the model was not trained "
+                f"for; it knows {', '.join(model.elements)}."
+            )
 
 
 def _evaluate_batch(

@@ -20,10 +20,9 @@ In a fixed cell this is the familiar "no atom moved more than half the skin"; a 
 costs no rebuild.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlip.data.graphs import AtomicGraph
@@ -31,13 +30,23 @@ from mlip.data.neighbours import neighbour_list
 from mlip.data.structures import COINCIDENCE_DISTANCE, Structure
 
 
-@dataclass(frozen=True)
 class _PairList:
     """The pairs within cutoff + skin, and the structure they were found in."""
 
-    structure: Structure
-    index: Tensor  # [2, pairs] int64: sender, receiver
-    shifts: Tensor  # [pairs, 3] float64: whole cell vectors
+    def __init__(self, structure: Structure, cutoff: float, device: torch.device) -> None:
+        pairs = neighbour_list(structure.positions, structure.cell, structure.pbc, cutoff)
+        self.structure = structure
+        self.index = torch.as_tensor(np.stack((pairs.senders, pairs.receivers)), device=device)  # [2, pairs]
+        self._shifts = torch.as_tensor(pairs.shifts, dtype=torch.float64, device=device)  # [pairs, 3]
+        self._cell = np.full((3, 3), np.nan)
+        self._offsets = self._shifts
+
+    def offsets(self, cell: NDArray[np.float64]) -> Tensor:
+        """Image offsets of the senders in a cell, [pairs, 3] Å; computed anew only when the cell changed."""
+        if not np.array_equal(cell, self._cell):
+            self._cell = cell
+            self._offsets = self._shifts @ torch.as_tensor(cell, device=self._shifts.device)
+        return self._offsets
 
 
 class SkinGraph:
@@ -70,32 +79,27 @@ class SkinGraph:
         if self._pairs is None or not self._is_safe(self._pairs.structure, structure):
             self._pairs = None  # A structure that is refused leaves no list behind.
             self._pairs = self._build(structure)
-        positions = torch.tensor(structure.positions, dtype=torch.float64, device=self.device)
-        cell = torch.tensor(structure.cell, dtype=torch.float64, device=self.device)
+        positions = torch.as_tensor(structure.positions, device=self.device)
+        offsets = self._pairs.offsets(structure.cell)
         senders, receivers = self._pairs.index
-        offsets = self._pairs.shifts @ cell
-        distances = torch.linalg.vector_norm(positions[senders] - positions[receivers] + offsets, dim=1)
+        vectors = positions.index_select(0, senders) - positions.index_select(0, receivers) + offsets
+        distances = torch.linalg.vector_norm(vectors, dim=1)
         within = torch.nonzero(distances < self.cutoff).squeeze(1)
         if len(within) and float(distances.min()) < COINCIDENCE_DISTANCE:
             structure.validate("the structure")  # Raises, naming the atoms.
         self._graph.positions = positions
-        self._graph.cell = cell.unsqueeze(0)
-        self._graph.edge_index = self._pairs.index[:, within]
-        self._graph.edge_offsets = offsets[within]
+        self._graph.cell = torch.as_tensor(structure.cell, device=self.device).unsqueeze(0)
+        self._graph.edge_index = self._pairs.index.index_select(1, within)
+        self._graph.edge_offsets = offsets.index_select(0, within)
         return self._graph
 
     def _build(self, structure: Structure) -> _PairList:
         structure.validate("the structure")
-        pairs = neighbour_list(structure.positions, structure.cell, structure.pbc, self.cutoff + self.skin)
         self.builds += 1
         self._graph.num_nodes = len(structure)
-        self._graph.atomic_numbers = torch.tensor(structure.numbers, dtype=torch.int64, device=self.device)
-        self._graph.pbc = torch.tensor(structure.pbc, device=self.device).unsqueeze(0)
-        return _PairList(
-            structure,
-            index=torch.tensor(np.stack((pairs.senders, pairs.receivers)), device=self.device),
-            shifts=torch.tensor(pairs.shifts, dtype=torch.float64, device=self.device),
-        )
+        self._graph.atomic_numbers = torch.as_tensor(structure.numbers, device=self.device)
+        self._graph.pbc = torch.as_tensor(structure.pbc, device=self.device).unsqueeze(0)
+        return _PairList(structure, self.cutoff + self.skin, self.device)
 
     def _is_safe(self, old: Structure, new: Structure) -> bool:
         """Whether the list built for `old` holds all pairs of `new` (see the module's head)."""

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from rich.console import Console
 
-# Numbers in running text keep the terminal's colour; tables and results are what should stand out.
+# Tables and results are what should stand out, not every number. `console.out` prints text that may hold brackets.
 console = Console(highlight=False)
 
 

@@ -1,11 +1,11 @@
-"""Structure files of the verbs: reading one structure, writing a trajectory, replacing a file only when it is whole."""
+"""Structure files of the verbs: reading one structure, writing one, writing a trajectory."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlip.data.files import written_beside
 from mlip.errors import DataError, FileMissingError
 
 if TYPE_CHECKING:
@@ -34,15 +34,23 @@ def read_atoms(path: Path) -> "Atoms":
     return atoms
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` at the end, and is removed on any error."""
-    partial = path.with_name(path.name + ".partial")
+def write_atoms(atoms: "Atoms", path: Path) -> None:
+    """Write a structure in the format that the file's name tells ASE; an older file stays until the new one is whole.
+
+    Raises:
+        DataError: the name tells no format that ASE can write.
+    """
+    import ase.io
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
     try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        file_format = "extxyz" if path.suffix == ".xyz" else filetype(str(path), read=False)
+    except UnknownFileTypeError:
+        file_format = ""
+    if file_format not in ioformats or not ioformats[file_format].can_write:
+        raise DataError(f"cannot tell from its name how to write '{path}'; use for example a name that ends in .xyz.")
+    with written_beside(path) as partial:
+        ase.io.write(partial, atoms, format=file_format)
 
 
 @contextmanager

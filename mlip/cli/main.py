@@ -10,6 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from mlip._version import __version__
+from mlip.cli.data import app as data
+from mlip.cli.info import info
+from mlip.cli.md import md
+from mlip.cli.predict import predict
+from mlip.cli.relax import relax
 from mlip.errors import MLIPError
 
 # What the operating system refuses for a reason that the user can mend, as opposed to a defect of ours.
@@ -81,6 +86,11 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
 ) -> None:
     pass
+
+
+app.add_typer(data)
+for _verb in (predict, info, md, relax):
+    app.command()(_verb)
 
 
 def main() -> None:
