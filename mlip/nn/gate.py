@@ -1,11 +1,13 @@
 """Gate non-linearity: scalars through an activation, other irreps times an activated scalar."""
 
 import torch
-from e3nn.o3 import Irreps
+from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
 from mlip.nn.activation import normalised_activation
 from mlip.nn.layout import blocks, canonical_irreps
+
+_INVARIANT = Irrep("0e")
 
 
 class Gate(nn.Module):
@@ -29,14 +31,13 @@ class Gate(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep."""
         inputs = {block.irrep: block for block in blocks(self.irreps_in)}
-        even = next((block.channels for block in blocks(self.irreps_out) if str(block.irrep) == "0e"), 0)
         outputs = []
-        gate = even
+        gate = self.irreps_out.count("0e")
         for block in blocks(self.irreps_out):
             values = inputs[block.irrep].of(features)
             if block.irrep.l > 0:
-                scalars = features[:, None, gate : gate + block.channels]
-                outputs.append((values * normalised_activation("silu", scalars)).flatten(1))
+                gates = inputs[_INVARIANT].of(features)[:, :, gate : gate + block.channels]
+                outputs.append((values * normalised_activation("silu", gates)).flatten(1))
                 gate += block.channels
             elif block.irrep.p == 1:
                 outputs.append(normalised_activation("silu", values[:, 0, : block.channels]))
