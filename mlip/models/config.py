@@ -86,7 +86,7 @@ class MaceConfig(ArchitectureConfig):
 
     Attributes:
         correlation: Correlation order of the many-body products; a layer has (correlation + 1)-body terms.
-        readout_hidden: Units in the hidden layer of the last readout.
+        readout_hidden: Units in the hidden layer of the last readout, where there are several layers.
     """
 
     architecture: Literal["mace"]
@@ -95,13 +95,26 @@ class MaceConfig(ArchitectureConfig):
 
 
 class NequIPConfig(ArchitectureConfig):
-    """Hyper-parameters of the `nequip` architecture."""
+    """Hyper-parameters of the `nequip` architecture.
+
+    Attributes:
+        symmetry: "O3", or "SO3" for features and harmonics without parity (all hidden irreps even), so that the energy
+            may change under reflections, as in SevenNet's models.
+    """
 
     architecture: Literal["nequip"]
+    symmetry: Literal["O3", "SO3"] = "O3"
     hidden_irreps: str = "32x0e+32x1o+32x2e"
     l_max: Annotated[int, Field(ge=0, le=11)] = 2
     layers: PositiveInt = 4
     radial_hidden: list[PositiveInt] = [64, 64]
+
+    @model_validator(mode="after")
+    def _even_without_reflections(self) -> "NequIPConfig":
+        odd = [str(irrep) for _, irrep in canonical_irreps(self.hidden_irreps) if irrep.p == -1]
+        if self.symmetry == "SO3" and odd:
+            raise ValueError(f"with the symmetry SO3 irreps are even, and '{odd[0]}' is not; write '{odd[0][:-1]}e'")
+        return self
 
 
 ModelConfig = Annotated[MaceConfig | NequIPConfig, Field(discriminator="architecture")]

@@ -54,7 +54,10 @@ class MaceLayer(nn.Module):
 
 
 class Mace(Network):
-    """The MACE network: layers whose scalars are read out linearly, those of the last by a perceptron."""
+    """The MACE network: layers whose scalars are read out linearly, those of the last by a perceptron.
+
+    A single layer is read out linearly, so that the energy is a linear atomic cluster expansion.
+    """
 
     def __init__(self, config: MaceConfig) -> None:
         super().__init__()
@@ -70,7 +73,9 @@ class Mace(Network):
         self.layers = nn.ModuleList(
             [MaceLayer(before, after, channels, config) for before, after in zip(inputs, outputs, strict=True)]
         )
-        widths = [[channels, 1]] * (config.layers - 1) + [[channels, config.readout_hidden, 1]]
+        widths = [[channels, 1]] * config.layers
+        if config.layers > 1:
+            widths[-1] = [channels, config.readout_hidden, 1]
         self.readouts = nn.ModuleList([MLP(each) for each in widths])
 
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:

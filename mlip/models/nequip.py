@@ -7,13 +7,13 @@ Batzner et al. 2022 (arXiv 2101.03164). With equal weights it is the network of 
 import math
 
 import torch
-from e3nn.o3 import Irrep, Irreps
+from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from mlip.models.config import NequIPConfig
 from mlip.models.network import Network
 from mlip.nn import MLP, Convolution, ElementGroups, ElementLinear, EquivariantLinear, Gate, RadialEmbedding
-from mlip.nn.layout import canonical_irreps
+from mlip.nn.layout import canonical_irreps, natural_irreps
 from mlip.so3 import spherical_harmonics
 from mlip_kernels.edges import EdgeTopology
 
@@ -33,7 +33,11 @@ class NequIPLayer(nn.Module):
         self.normalisation = 1.0 / math.sqrt(config.average_neighbours)
         self.up = EquivariantLinear(irreps_in, irreps_in)
         self.convolution = Convolution(
-            irreps_in, config.l_max, self.gate.irreps_in, [config.radial_functions, *config.radial_hidden]
+            irreps_in,
+            config.l_max,
+            self.gate.irreps_in,
+            [config.radial_functions, *config.radial_hidden],
+            parity=_harmonic_parity(config),
         )
         self.down = EquivariantLinear(self.convolution.irreps_out, self.gate.irreps_in)
         self.self_connection = ElementLinear(irreps_in, self.gate.irreps_in, len(config.elements))
@@ -61,7 +65,7 @@ class NequIP(Network):
         irreps = scalars
         for number in range(config.layers):
             last = number == config.layers - 1
-            following = scalars if last else _reachable(irreps, config.l_max, hidden)
+            following = scalars if last else _reachable(irreps, hidden, config)
             layers.append(NequIPLayer(irreps, following, config))
             irreps = following
         self.layers = nn.ModuleList(layers)
@@ -78,9 +82,14 @@ class NequIP(Network):
         return energies
 
 
-def _reachable(irreps: Irreps, l_max: int, hidden: Irreps) -> Irreps:
+def _harmonic_parity(config: NequIPConfig) -> int:
+    """Parity of the harmonics of degree 1; without reflections every irrep counts as even."""
+    return -1 if config.symmetry == "O3" else 1
+
+
+def _reachable(irreps: Irreps, hidden: Irreps, config: NequIPConfig) -> Irreps:
     """The hidden irreps that products of `irreps` with the harmonics can give: the first layer has no `0o`, say."""
-    harmonics = [Irrep(degree, (-1) ** degree) for degree in range(l_max + 1)]
-    products = {irrep for _, source in irreps for harmonic in harmonics for irrep in source * harmonic}
+    harmonics = natural_irreps(1, config.l_max, _harmonic_parity(config))
+    products = {irrep for _, source in irreps for _, harmonic in harmonics for irrep in source * harmonic}
     products |= {irrep for _, irrep in irreps}
     return Irreps([(channels, irrep) for channels, irrep in hidden if irrep in products])

@@ -77,8 +77,8 @@ class Potential(nn.Module):
         self.provenance: dict[str, Any] = {}
         atomic_numbers = [int(ase.data.atomic_numbers[symbol]) for symbol in config.elements]
         self.reference_energies = AtomicEnergies([config.reference_energies.get(e, 0.0) for e in config.elements])
-        self.register_buffer("scale", torch.tensor(_per_element(config.scale, config.elements, "scale")))
-        self.register_buffer("shift", torch.tensor(_per_element(config.shift, config.elements, "shift")))
+        self.register_buffer("scale", _per_element(config.scale, config.elements, "scale"))
+        self.register_buffer("shift", _per_element(config.shift, config.elements, "shift"))
         self.zbl = ZBLRepulsion(atomic_numbers) if config.zbl else None
         numbers = torch.full((len(ase.data.chemical_symbols),), -1)
         numbers[atomic_numbers] = torch.arange(len(atomic_numbers))
@@ -184,15 +184,15 @@ def _stress(gradient: Tensor, vectors: Tensor, structures: Tensor, cell: Tensor)
     return torch.where(volume > 0.0, strain_gradient / volume.clamp(min=torch.finfo(volume.dtype).tiny), 0.0)
 
 
-def _per_element(value: float | dict[str, float], elements: list[str], name: str) -> list[float]:
-    """One number per element from a common one or a table.
+def _per_element(value: float | dict[str, float], elements: list[str], name: str) -> Tensor:
+    """One number per element from a common one or a table, in float64 so that a change of dtype rounds it once.
 
     Raises:
         ConfigError: the table lacks an element.
     """
     if not isinstance(value, dict):
-        return [value] * len(elements)
+        return torch.full((len(elements),), value, dtype=torch.float64)
     missing = [symbol for symbol in elements if symbol not in value]
     if missing:
         raise ConfigError(f"'{name}' has no value for {missing[0]}; give one for each of {', '.join(elements)}.")
-    return [value[symbol] for symbol in elements]
+    return torch.tensor([value[symbol] for symbol in elements], dtype=torch.float64)

@@ -27,6 +27,7 @@ class Convolution(nn.Module):
         targets: Irreps wanted in the output.
         radial_widths: Numbers of radial functions and of units in each hidden layer of the radial network.
         implementation: A key of `mlip_kernels.channelwise_convolution.IMPLEMENTATIONS`.
+        parity: That of harmonics of degree 1: -1, or 1 where only rotations count.
 
     Attributes:
         irreps_out: Irreps of the output that occur, their channels those of all paths together.
@@ -39,9 +40,10 @@ class Convolution(nn.Module):
         targets: Irreps,
         radial_widths: Sequence[int],
         implementation: str = "blocked",
+        parity: int = -1,
     ) -> None:
         super().__init__()
-        self.table, self.irreps_out = convolution_table(irreps_in, l_max, {irrep for _, irrep in targets})
+        self.table, self.irreps_out = convolution_table(irreps_in, l_max, {irrep for _, irrep in targets}, parity)
         self.radial_network = MLP([*radial_widths, self.table.weight_dim])
         self.operation = channelwise_convolution.IMPLEMENTATIONS[implementation](self.table)
 
@@ -55,12 +57,14 @@ class Convolution(nn.Module):
         return convolved
 
 
-def convolution_table(irreps_in: Irreps, l_max: int, targets: set[Irrep]) -> tuple[ConvolutionTable, Irreps]:
+def convolution_table(
+    irreps_in: Irreps, l_max: int, targets: set[Irrep], parity: int = -1
+) -> tuple[ConvolutionTable, Irreps]:
     """Paths from `irreps_in` through harmonics up to `l_max` to the irreps in `targets`, and the output's irreps.
 
     Paths are ordered by output irrep, then by input irrep, then by l2; the radial weights have the same order.
     """
-    harmonics = list(blocks(natural_irreps(1, l_max)))
+    harmonics = list(blocks(natural_irreps(1, l_max, parity)))
     sources: dict[Irrep, list[tuple[Block, Block]]] = {}
     for block in blocks(irreps_in):
         for harmonic in harmonics:

@@ -54,6 +54,9 @@ def blocks(irreps: Irreps) -> Iterator[Block]:
         offset += channels * irrep.dim
 
 
-def natural_irreps(channels: int, l_max: int) -> Irreps:
-    """Irreps of degree 0 to l_max with the parity (-1)^l of the spherical harmonics, `channels` of each."""
-    return Irreps([(channels, (degree, (-1) ** degree)) for degree in range(l_max + 1)])
+def natural_irreps(channels: int, l_max: int, parity: int = -1) -> Irreps:
+    """Irreps of degree 0 to l_max with the parity (-1)^l of the spherical harmonics, `channels` of each.
+
+    With `parity=1` all are even: what harmonics are where only rotations count.
+    """
+    return Irreps([(channels, (degree, parity**degree)) for degree in range(l_max + 1)])
