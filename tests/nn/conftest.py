@@ -6,6 +6,12 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Weights and operands are the same in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def e3nn_in_double() -> Iterator[None]:
     """e3nn's modules take their coupling constants in the default dtype."""
