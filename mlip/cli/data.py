@@ -139,16 +139,14 @@ def _print_summary(title: str, summary: "DatasetSummary") -> None:
 
 
 def _summary_rows(summary: "DatasetSummary") -> list[tuple[str, str]]:
-    elements = ", ".join(
-        f"{symbol} {count} in {summary.elements_in[symbol]}" for symbol, count in summary.elements.most_common()
-    )
+    elements = ", ".join(f"{symbol} {count}" for symbol, count in summary.elements.most_common())
     kinds = ", ".join(f"{kind or '(none)'} {count}" for kind, count in summary.config_types.most_common())
     directions = ("none", "one", "two", "all three")
     periodicity = ", ".join(f"{directions[axes]} in {count}" for axes, count in sorted(summary.periodicity.items()))
     rows = [
         ("structures", str(summary.frames)),
         ("atoms", f"{summary.atoms} ({summary.size.low:g} to {summary.size.high:g} in a structure)"),
-        ("elements", f"{len(summary.elements)}: {elements}"),
+        (f"{len(summary.elements)} elements, atoms of each", elements),
         ("periodic directions", periodicity),
         ("kinds of configuration", kinds),
         ("duplicates", str(summary.duplicates)),

@@ -15,7 +15,8 @@ def partial_path(path: str | Path) -> Path:
 def written_beside(path: str | Path) -> Iterator[Path]:
     """Yield `NAME.partial` to write to; it takes the name `path` when the block ends, and is removed if it raises.
 
-    Folders on the way are made.     Whatever happens on the way (error, Ctrl-C, kill, full disk), a file that already had the name stays as it was.
+    Whatever happens on the way (error, Ctrl-C, kill, full disk), a file that already had the name stays as it was.
+    Missing folders are made.
     """
     partial = partial_path(path)
     partial.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ slices. `metadata` is JSON: package version, units, kinds of configuration, and 
 import. Both tables carry checksums, so that damage is noticed rather than learnt from.
 """
 
+import io
 import json
 import os
 import shutil
@@ -188,11 +189,11 @@ def _check_format(file: h5py.File, path: Path) -> None:
 def _unpack(frame: np.void, atoms: NDArray[Any], config_types: list[str]) -> Structure:
     return Structure(
         numbers=atoms["number"].astype(np.int64),
-        positions=np.ascontiguousarray(atoms["position"]),
+        positions=atoms["position"].copy(),
         cell=frame["cell"].copy(),
         pbc=frame["pbc"].astype(bool),
         energy=float(frame["energy"]) if frame["has_energy"] else None,
-        forces=np.ascontiguousarray(atoms["forces"]) if frame["has_forces"] else None,
+        forces=atoms["forces"].copy() if frame["has_forces"] else None,
         stress=frame["stress"].copy() if frame["has_stress"] else None,
         weight=float(frame["weight"]),
         config_type=config_types[frame["config_type"]],
@@ -204,7 +205,46 @@ def _create_tables(file: h5py.File) -> None:
     file.attrs["format_version"] = FORMAT_VERSION
     for name, columns, chunk in (("frames", _FRAME, 256), ("atoms", _ATOM, 2048)):
         file.create_dataset(name, shape=(0,), maxshape=(None,), dtype=columns, chunks=(chunk,), fletcher32=True)
-    file["metadata"] = json.dumps({"units": UNITS, "config_types": [], "sources": []})
+
+
+class _PatientFile(io.FileIO):
+    """A file that keeps what goes wrong in writing until `check`, which closing it does too.
+
+    HDF5 cannot close a file it failed to write to: it crashes the process. So it is told that all is well, and the
+    remains are thrown away.
+    """
+
+    error: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, or note why not (a full disk, Ctrl-C)."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self.error is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except BaseException as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size of the file, or note why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return size or 0
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self.check()  # goes before what HDF5 complains of when it reads what was never written
+
+    def check(self) -> None:
+        """Raise what went wrong since the file was opened."""
+        if isinstance(self.error, OSError):
+            raise OSError(self.error.errno, self.error.strerror, self.name)
+        if self.error is not None:
+            raise self.error
 
 
 class StoreWriter:
@@ -236,14 +276,17 @@ class StoreWriter:
         with written_beside(self.path) as partial:
             if self._append:
                 shutil.copyfile(self.path, partial)
-            with h5py.File(partial, "r+" if self._append else "w") as self._file:
-                if not self._append:
-                    _create_tables(self._file)
-                self._metadata: dict[str, Any] = json.loads(self._file["metadata"][()])
-                self._config_types = {name: code for code, name in enumerate(self._metadata["config_types"])}
-                self._atom_total = len(self._file["atoms"])
-                yield
-                self._finish()
+            with _PatientFile(partial, "r+" if self._append else "w+") as self._disk:
+                with h5py.File(self._disk, "r+" if self._append else "w") as self._file:
+                    self._metadata: dict[str, Any] = {"units": UNITS, "config_types": [], "sources": []}
+                    if self._append:
+                        self._metadata = json.loads(self._file["metadata"][()])
+                    else:
+                        _create_tables(self._file)
+                    self._config_types = {name: code for code, name in enumerate(self._metadata["config_types"])}
+                    self._atom_total = len(self._file["atoms"])
+                    yield
+                    self._finish()
 
     def add(self, structure: Structure) -> None:
         """Append one structure."""
@@ -259,7 +302,8 @@ class StoreWriter:
     def _finish(self) -> None:
         self._flush()
         self._metadata |= {"version": __version__, "config_types": list(self._config_types)}
-        del self._file["metadata"]
+        if self._append:
+            del self._file["metadata"]
         self._file["metadata"] = json.dumps(self._metadata)
 
     def _flush(self) -> None:
@@ -280,6 +324,7 @@ class StoreWriter:
             table[len(table) - len(rows) :] = rows
         self._atom_total += len(atoms)
         self._pending.clear()
+        self._disk.check()
 
 
 def _pack(structure: Structure, frame: np.void, atoms: NDArray[Any]) -> None:

@@ -30,8 +30,8 @@ class DatasetSummary:
     """Counts and ranges of a data set; `add` takes one structure after the other.
 
     Ranges: atoms per structure, energy per atom in eV, norm of the force on an atom in eV/Å, components of the stress
-    in eV/Å³. `elements` counts atoms, `elements_in` the structures that hold them. A duplicate is a structure whose
-    atomic numbers, positions and cell equal those of an earlier one to the last bit.
+    in eV/Å³. `elements` counts atoms, the other counters count structures. A duplicate is a structure whose atomic
+    numbers, positions and cell equal those of an earlier one to the last bit.
     """
 
     frames: int = 0
@@ -39,7 +39,6 @@ class DatasetSummary:
     duplicates: int = 0
     labels: dict[Property, int] = field(default_factory=lambda: dict.fromkeys(PROPERTIES, 0))
     elements: Counter[str] = field(default_factory=Counter)
-    elements_in: Counter[str] = field(default_factory=Counter)
     config_types: Counter[str] = field(default_factory=Counter)
     periodicity: Counter[int] = field(default_factory=Counter)
     size: Range = field(default_factory=Range)
@@ -59,7 +58,6 @@ class DatasetSummary:
         numbers, atom_counts = np.unique(structure.numbers, return_counts=True)
         for number, atom_count in zip(numbers, atom_counts.tolist(), strict=True):
             self.elements[chemical_symbols[number]] += atom_count
-            self.elements_in[chemical_symbols[number]] += 1
         self._add_labels(structure)
         digest = _digest(structure)
         self.duplicates += digest in self._seen
