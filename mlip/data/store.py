@@ -276,17 +276,19 @@ class StoreWriter:
         with written_beside(self.path) as partial:
             if self._append:
                 shutil.copyfile(self.path, partial)
-            with _PatientFile(partial, "r+" if self._append else "w+") as self._disk:
-                with h5py.File(self._disk, "r+" if self._append else "w") as self._file:
-                    self._metadata: dict[str, Any] = {"units": UNITS, "config_types": [], "sources": []}
-                    if self._append:
-                        self._metadata = json.loads(self._file["metadata"][()])
-                    else:
-                        _create_tables(self._file)
-                    self._config_types = {name: code for code, name in enumerate(self._metadata["config_types"])}
-                    self._atom_total = len(self._file["atoms"])
-                    yield
-                    self._finish()
+            with (
+                _PatientFile(partial, "r+" if self._append else "w+") as self._disk,
+                h5py.File(self._disk, "r+" if self._append else "w") as self._file,
+            ):
+                self._metadata: dict[str, Any] = {"units": UNITS, "config_types": [], "sources": []}
+                if self._append:
+                    self._metadata = json.loads(self._file["metadata"][()])
+                else:
+                    _create_tables(self._file)
+                self._config_types = {name: code for code, name in enumerate(self._metadata["config_types"])}
+                self._atom_total = len(self._file["atoms"])
+                yield
+                self._finish()
 
     def add(self, structure: Structure) -> None:
         """Append one structure."""

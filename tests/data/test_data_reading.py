@@ -114,8 +114,12 @@ def test_cell_vectors_after_the_atoms(tmp_path):
 
 
 DAMAGE = {
-    "truncated in a frame": (FRAME + FRAME[:110], r"frame 1 .* has 1 of its 3 atoms; the file is truncated"),
-    "truncated in a number's columns": (FRAME + FRAME.rstrip()[:-12], r"frame 1 .* cannot be read"),
+    "truncated in a frame": (
+        FRAME + FRAME[: FRAME.index("H 0.0 0.763")],
+        r"frame 1 .* has 1 of its 3 atoms; the file is truncated",
+    ),
+    "truncated in a number's columns": (FRAME + FRAME.rstrip()[:-12], r"frame 1 .* has 2 of its 3 atoms"),
+    "short line": (FRAME.replace(" 0.1 -0.25", "") + FRAME, r"frame 0 .* cannot be read"),
     "truncated after the header": (FRAME + "3\n", r"frame 1 .* has 0 of its 3 atoms"),
     "wrong number of atoms": (FRAME.replace("3\n", "2\n", 1) + FRAME, r"frame 1 .* starts with 'H 0.0 -0.763"),
     "letters for numbers": (FRAME + FRAME.replace("0.763", "zero"), r"frame 1 .* cannot be read .*zero"),
