@@ -9,7 +9,6 @@ import numpy as np
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
 from mlip.errors import ConfigError, StructureError
@@ -88,9 +87,7 @@ def run_dynamics(
         )
     generator = np.random.default_rng(seed)
     if not np.any(atoms.get_momenta()):
-        MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=generator)
-        # A lone atom has nothing but the momentum that is taken out, and no temperature to keep.
-        Stationary(atoms, preserve_temperature=len(atoms) > 1 and temperature > 0)
+        _draw_momenta(atoms, temperature, generator)
     simulation = _integrator(atoms, ensemble, temperature, timestep, friction, generator)
     statistics = _Statistics()
     start = time.perf_counter()
@@ -109,6 +106,20 @@ def run_dynamics(
                 "smaller time step, or train the model on such structures"
             ) from error
     return statistics.summary(len(atoms), steps, time.perf_counter() - start)
+
+
+def _draw_momenta(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
+    """Momenta of the Maxwell-Boltzmann distribution, without the one of the centre of mass.
+
+    They are scaled up so that the temperature, which ASE counts over 3N degrees of freedom, is on average the one asked
+    for.
+    """
+    masses = atoms.get_masses()[:, None]
+    momenta = np.sqrt(masses * units.kB * temperature) * rng.standard_normal((len(atoms), 3))
+    momenta -= masses * momenta.sum(axis=0) / masses.sum()
+    if len(atoms) > 1:
+        momenta *= np.sqrt(len(atoms) / (len(atoms) - 1))
+    atoms.set_momenta(momenta)
 
 
 def _integrator(

@@ -28,7 +28,7 @@ class Progress:
 def relax_structure(
     atoms: Atoms,
     *,
-    optimizer: OptimizerName = "lbfgs",
+    optimizer: OptimizerName = "fire",
     fmax: float = 0.01,
     steps: int = 500,
     cell: bool = False,

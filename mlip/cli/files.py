@@ -1,7 +1,7 @@
 """Structure files of the verbs: reading one structure, writing one, writing a trajectory."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,30 +50,46 @@ def write_atoms(atoms: "Atoms", path: Path) -> None:
     if file_format not in ioformats or not ioformats[file_format].can_write:
         raise DataError(f"cannot tell from its name how to write '{path}'; use for example a name that ends in .xyz.")
     with written_beside(path) as partial:
-        ase.io.write(partial, atoms, format=file_format)
+        try:
+            ase.io.write(partial, atoms, format=file_format)
+        except OSError:
+            raise
+        except Exception as error:  # Some formats need a cell, others know no cell.
+            raise DataError(
+                f"cannot write '{path}' as {file_format} ({error}); use a name that ends in .xyz."
+            ) from error
 
 
 @contextmanager
 def open_trajectory(path: Path) -> Iterator[Callable[["Atoms"], None]]:
-    """A function that appends a structure with its energy and forces to a new `.xyz`, `.extxyz` or `.traj` file.
+    """A function that appends a structure with its energy and forces to a `.xyz`, `.extxyz` or `.traj` file.
 
-    Every frame reaches the disk at once, so that a run can be watched and an interrupted one is kept.
+    The file is made with the first frame, so that a run that fails at its start leaves an older one alone. Every frame
+    reaches the disk at once, so that a run can be watched and an interrupted one is kept.
     """
+    check_trajectory_format(path)
+    write: Callable[[Atoms], None] | None = None
+    with ExitStack() as resources:
+
+        def append(atoms: "Atoms") -> None:
+            nonlocal write
+            if write is None:
+                write = _create_trajectory(path, resources)
+            write(atoms)
+
+        yield append
+
+
+def _create_trajectory(path: Path, resources: ExitStack) -> Callable[["Atoms"], None]:
     from ase.io.extxyz import write_xyz
     from ase.io.trajectory import TrajectoryWriter
 
-    check_trajectory_format(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".traj":
-        with TrajectoryWriter(path) as trajectory:
-            yield trajectory.write
-        return
-    with path.open("w") as file:
-
-        def append(atoms: "Atoms") -> None:
-            write_xyz(file, [atoms])
-            file.flush()
-
-        yield append
+        trajectory = resources.enter_context(TrajectoryWriter(path))
+        return lambda atoms: trajectory.write(atoms)
+    file = resources.enter_context(path.open("w", buffering=1))
+    return lambda atoms: write_xyz(file, [atoms])
 
 
 def check_trajectory_format(path: Path) -> None:

@@ -39,7 +39,6 @@ def md(
     from mlip.calculators.dynamics import run_dynamics
 
     atoms.calc = MLIPCalculator(model, device=device, dtype=dtype)
-    atoms.get_forces()  # A structure that the model refuses must not cost an older trajectory.
     frames = 0
     try:
         with open_trajectory(output) as append, progress("Simulating", steps) as bar:

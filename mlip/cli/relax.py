@@ -23,7 +23,10 @@ def relax(
     fmax: Annotated[float, typer.Option(min=0.0, help="Largest force left on any atom, eV/Å.")] = 0.01,
     steps: Annotated[int, typer.Option(min=1, help="Largest number of steps.")] = 500,
     cell: Annotated[bool, typer.Option("--cell", help="Relax the cell too.")] = False,
-    optimizer: Annotated[Literal["fire", "lbfgs", "bfgs"], typer.Option(help="The method.")] = "lbfgs",
+    optimizer: Annotated[
+        Literal["fire", "lbfgs", "bfgs"],
+        typer.Option(help="fire always goes downhill; the others take fewer steps near a minimum."),
+    ] = "fire",
     trajectory: Annotated[Path | None, typer.Option(help="Write the way there (.xyz, .extxyz or .traj).")] = None,
     device: Device = None,
     dtype: Dtype = "float32",
