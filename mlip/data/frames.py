@@ -55,7 +55,7 @@ def _frame_lines(file: TextIO, header: str, where: str) -> list[str]:
         ) from None
     lines = [header, *(file.readline() for _ in range(count + 1))]
     complete = [line for line in lines[2:] if line.strip()]
-    if count and not lines[-1].endswith("\n"):  # the end of the file, perhaps in the middle of a line
+    if count and lines[-1] and not lines[-1].endswith("\n"):  # the end of the file, perhaps in the middle of a line
         if len(lines[-1].split()) < len(lines[2].split()):
             complete = complete[:-1]
         lines[-1] += "\n"
