@@ -16,10 +16,13 @@ def polynomial_cutoff(distances: Tensor, cutoff: float | Tensor, power: int) -> 
         cutoff: Å, a number or a tensor of the same shape.
         power: p, at least 2.
     """
-    p = float(power)
     x = (distances / cutoff).clamp(max=1.0)
-    quadratic = (p + 1.0) * (p + 2.0) / 2.0 - p * (p + 2.0) * x + p * (p + 1.0) / 2.0 * x**2
-    return 1.0 - x**power * quadratic
+    # The same polynomial as (1 - x)^3 sum_k<p (k+1)(k+2)/2 x^k, all of whose terms are positive. Written out in powers
+    # of x, terms of the size p^2 cancel and float32 forces lose a digit or two.
+    total = torch.full_like(x, math.comb(power + 1, 2))
+    for order in reversed(range(power - 1)):
+        total = total * x + math.comb(order + 2, 2)
+    return (1.0 - x) ** 3 * total
 
 
 class BesselBasis(nn.Module):

@@ -43,6 +43,16 @@ def test_first_and_second_derivatives_of_the_cutoff_vanish_at_its_end(power: int
     assert abs(second.item()) < 1e-8
 
 
+@pytest.mark.parametrize("power", [2, 6, 12])
+def test_slope_of_the_cutoff_in_single_precision(power: int) -> None:
+    """Forces are no better than this slope; terms of the size of p^2 that cancel would cost two digits."""
+    r = torch.linspace(0.01, CUTOFF, 500, requires_grad=True)
+    (slope,) = torch.autograd.grad(polynomial_cutoff(r, CUTOFF, power).sum(), r)
+    x = r.detach().double() / CUTOFF
+    exact = -power * (power + 1) * (power + 2) / 2 * x ** (power - 1) * (1 - x) ** 2 / CUTOFF
+    assert (slope - exact).abs().max() < 1e-6 * exact.abs().max()
+
+
 def test_cutoff_takes_one_end_per_distance() -> None:
     r, ends = torch.tensor([1.0, 1.0, 3.0]), torch.tensor([2.0, 4.0, 3.0])
     each = [polynomial_cutoff(r[i], ends[i].item(), 6).item() for i in range(3)]
