@@ -12,7 +12,7 @@ from mlip.models.config import MaceConfig
 from mlip.models.network import Network
 from mlip.nn import MLP, Convolution, ElementGroups, ElementLinear, EquivariantLinear, RadialEmbedding
 from mlip.nn.contraction import SymmetricContraction
-from mlip.nn.layout import canonical_irreps, natural_irreps
+from mlip.nn.layout import blocks, canonical_irreps, natural_irreps
 from mlip.so3 import spherical_harmonics
 from mlip_kernels.edges import EdgeTopology
 
@@ -65,7 +65,6 @@ class Mace(Network):
         channels = hidden.count("0e")
         scalars = Irreps([(channels, "0e")])
         self.l_max = config.l_max
-        self.channels = channels
         self.embedding = nn.Parameter(torch.randn(len(config.elements), channels))
         self.radial = RadialEmbedding(config.radial_basis, config.radial_functions, config.cutoff, config.cutoff_power)
         inputs = [scalars] + [hidden] * (config.layers - 1)
@@ -73,6 +72,8 @@ class Mace(Network):
         self.layers = nn.ModuleList(
             [MaceLayer(before, after, channels, config) for before, after in zip(inputs, outputs, strict=True)]
         )
+        # e3nn's order puts `0o` before `0e`.
+        self.invariants = [next(block for block in blocks(irreps) if str(block.irrep) == "0e") for irreps in outputs]
         widths = [[channels, 1]] * config.layers
         if config.layers > 1:
             widths[-1] = [channels, config.readout_hidden, 1]
@@ -84,7 +85,7 @@ class Mace(Network):
         harmonics = spherical_harmonics(self.l_max, vectors)
         features = self.embedding.index_select(0, groups.elements)
         total = vectors.new_zeros(edges.num_nodes)
-        for layer, readout in zip(self.layers, self.readouts, strict=True):
+        for layer, invariants, readout in zip(self.layers, self.invariants, self.readouts, strict=True):
             features = layer(features, harmonics, radial, edges, groups)
-            total = total + readout(features[:, : self.channels])[:, 0]
+            total = total + readout(invariants.of(features)[:, 0])[:, 0]
         return total
