@@ -24,14 +24,21 @@ def read_atoms(path: Path) -> "Atoms":
     from mlip.data.structures import Structure
 
     if not path.is_file():
-        raise FileMissingError(f"structure file '{path}' does not exist; check the path")
+        raise FileMissingError(f"structure file '{path}' does not exist; check the path.")
     try:
         atoms = ase.io.read(path)
     except Exception as error:  # ASE's readers raise whatever they stumble over.
-        raise DataError(f"structure file '{path}' cannot be read ({error}); use a format that ASE knows") from error
+        raise DataError(
+            f"structure file '{path}' cannot be read ({_reason(error)}); use a format that ASE knows."
+        ) from error
     atoms.calc = None
     Structure.from_atoms(atoms).validate(str(path))
     return atoms
+
+
+def _reason(error: Exception) -> str:
+    """An error of another package as part of one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def write_atoms(atoms: "Atoms", path: Path) -> None:

@@ -64,9 +64,9 @@ def md(
             )
     except BaseException:
         if frames:
-            typer.echo(f"The {frames} frames so far are in {output}.", err=True)
+            typer.echo(f"Frames kept in {output}: {frames}.", err=True)
         raise
-    console.out(f"Wrote {frames} frames to {output}")
+    console.out(f"Frames written to {output}: {frames}")
     print_summary(summary, ensemble)
 
 

@@ -42,7 +42,7 @@ def predict(
             write(replace(result.structure, energy=result.energy, forces=result.forces, stress=result.stress))
             count += 1
             bar.advance()
-    console.out(f"Wrote {count} structures to {output}")
+    console.out(f"Structures written to {output}: {count}")
 
 
 @contextmanager

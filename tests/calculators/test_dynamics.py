@@ -89,22 +89,26 @@ def test_wrong_numbers_are_named(crystal):
             run_dynamics(crystal, ensemble="nvt", **settings)
 
 
-def test_relaxation_finds_the_lattice(crystal):
+def test_relaxation_finds_the_lattice(potential):
     from scipy.optimize import minimize_scalar
 
-    end = relax_structure(crystal, optimizer="bfgs", cell=True, fmax=1e-3, steps=100)
+    calculator = MLIPCalculator(potential, dtype="float64")
+
+    best = minimize_scalar(bulk_energy, args=(calculator,), bracket=(3.3, 3.4, 3.6), options={"xtol": 1e-4})
+    atoms = bulk("Ar", a=best.x + 0.03)  # one atom: a few steps, of which the filter's matrix logarithms take long
+    atoms.calc = calculator
+    end = relax_structure(atoms, optimizer="bfgs", cell=True, fmax=2e-3, steps=50)
     assert end.converged
-    calculator = crystal.calc
+    assert end.energy == pytest.approx(best.fun / 4, abs=1e-4)
+    assert atoms.get_volume() == pytest.approx(best.x**3 / 4, rel=1e-2)
+    np.testing.assert_allclose(atoms.get_stress(), 0.0, atol=3e-4)
 
-    def energy(a: float) -> float:
-        atoms = bulk("Ar", cubic=True, a=a)
-        atoms.calc = calculator
-        return atoms.get_potential_energy()
 
-    best = minimize_scalar(energy, bracket=(3.3, 3.4, 3.6), options={"xtol": 1e-4})
-    assert end.energy == pytest.approx(best.fun, abs=1e-4)
-    assert crystal.get_volume() == pytest.approx(best.x**3, rel=1e-2)
-    np.testing.assert_allclose(crystal.get_stress(), 0.0, atol=1e-4)
+def bulk_energy(a: float, calculator: MLIPCalculator) -> float:
+    """Energy of the cubic cell of argon, eV."""
+    atoms = bulk("Ar", cubic=True, a=a)
+    atoms.calc = calculator
+    return atoms.get_potential_energy()
 
 
 def test_relaxation_of_the_cell_needs_one(potential):

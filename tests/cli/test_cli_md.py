@@ -26,7 +26,7 @@ def test_writes_a_trajectory_and_a_table(run, model_file, structure, tmp_path):
     result = run("md", model_file, structure, "-o", target, "--steps", 40, "--interval", 10, "--timestep", 0.25)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
-    for fact in ("0.01 ps in 40 steps", "mean temperature", "energy drift", "meV/atom/ps", "ns/day", "5 frames"):
+    for fact in ("0.01 ps in 40 steps", "mean temperature", "energy drift", "meV/atom/ps", "ns/day", "run.xyz: 5"):
         assert fact in result.stdout
     frames = read(target, ":")
     assert len(frames) == 5
@@ -84,8 +84,7 @@ def test_interrupted_run_keeps_its_frames(run, monkeypatch, model_file, structur
     target = tmp_path / f"run.{suffix}"
     result = run("md", model_file, structure, "-o", target, "--steps", 100, "--interval", 2)
     assert result.exit_code == 130
-    assert "4 frames" in result.stderr
-    assert "run." in result.stderr
+    assert f"{target}: 4" in result.stderr
     assert "Traceback" not in result.output
     assert len(read(target, ":")) == 4
 
@@ -96,7 +95,7 @@ def test_blow_up_is_one_sentence(run, model_file, tmp_path):
     result = run("md", model_file, tmp_path / "start.xyz", "-o", tmp_path / "run.xyz", *options)
     assert result.exit_code == 2
     sentences = result.stderr.strip().split("\n")
-    assert "frames so far" in sentences[0]
+    assert sentences[0].startswith("Frames kept in")
     assert sentences[1].startswith("Error: the simulation blew up at step")
     assert len(sentences) == 2
     assert len(read(tmp_path / "run.xyz", ":")) >= 1

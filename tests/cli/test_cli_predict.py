@@ -1,6 +1,7 @@
 """`mlip predict` and `mlip info`."""
 
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def test_predictions_are_those_of_the_calculator(run, model_file, frames, tmp_pa
     source, target = tmp_path / "in.xyz", tmp_path / "out.xyz"
     result = run("predict", model_file, source, "-o", target, "--stress", "--max-edges", 50, "--dtype", "float64")
     assert result.exit_code == 0, result.output
-    assert "15 structures" in result.stdout
+    assert "out.xyz: 15" in result.stdout
     predicted = read(target, ":")
     expected = MLIPCalculator(model_file, dtype="float64").evaluate(frames)
     for ours, theirs, atoms in zip(predicted, expected, frames, strict=True):
@@ -100,6 +101,18 @@ def test_interrupt_leaves_nothing(run, monkeypatch, model_file, frames, tmp_path
     result = run("predict", model_file, tmp_path / "in.xyz", "-o", tmp_path / f"out.{suffix}")
     assert result.exit_code == 130
     assert [path.name for path in tmp_path.iterdir()] == ["in.xyz"]
+
+
+def test_full_disk_leaves_the_old_file(fails, model_file, frames, tmp_path):
+    (tmp_path / "out.xyz").write_text("the old file")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a limit on files fails like a disk that is full
+    try:
+        assert "too large" in fails("predict", model_file, tmp_path / "in.xyz", "-o", tmp_path / "out.xyz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "out.xyz").read_text() == "the old file"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.xyz", "out.xyz"]
 
 
 def test_wrong_files_are_named(fails, model_file, frames, tmp_path):
