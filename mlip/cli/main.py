@@ -11,10 +11,13 @@ from typer.core import TyperGroup
 
 from mlip._version import __version__
 from mlip.cli.data import app as data
+from mlip.cli.evaluate import evaluate
 from mlip.cli.info import info
 from mlip.cli.md import md
 from mlip.cli.predict import predict
+from mlip.cli.quickstart import quickstart
 from mlip.cli.relax import relax
+from mlip.cli.train import train
 from mlip.errors import MLIPError
 
 # What the operating system refuses for a reason that the user can mend, as opposed to a defect of ours.
@@ -22,6 +25,7 @@ _USER_ERRNOS = {
     errno.EACCES,
     errno.EDQUOT,
     errno.EEXIST,
+    errno.EFBIG,
     errno.EISDIR,
     errno.ENOENT,
     errno.ENOSPC,
@@ -89,7 +93,9 @@ def _options(
 
 
 app.add_typer(data)
-for _verb in (predict, info, md, relax):
+app.command()(train)
+app.command("eval")(evaluate)
+for _verb in (predict, info, md, relax, quickstart):
     app.command()(_verb)
 
 
