@@ -79,7 +79,7 @@ class Potential(nn.Module):
         self.reference_energies = AtomicEnergies([config.reference_energies.get(e, 0.0) for e in config.elements])
         self.register_buffer("scale", _per_element(config.scale, config.elements, "scale"))
         self.register_buffer("shift", _per_element(config.shift, config.elements, "shift"))
-        self.zbl = ZBLRepulsion(atomic_numbers) if config.zbl else None
+        self.zbl = ZBLRepulsion(atomic_numbers, config.cutoff) if config.zbl else None
         numbers = torch.full((len(ase.data.chemical_symbols),), -1)
         numbers[atomic_numbers] = torch.arange(len(atomic_numbers))
         self.register_buffer("element_of_atomic_number", numbers, persistent=False)

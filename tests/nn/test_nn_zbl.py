@@ -10,12 +10,13 @@ from mlip.nn import ZBLRepulsion
 
 # e^2 / (4 pi eps0) in eV Å and the Bohr radius in Å, CODATA 2018.
 COULOMB, BOHR = 14.3996454785, 0.529177210903
-HYDROGEN, OXYGEN, SILICON = 1, 8, 14
+HYDROGEN, OXYGEN, SILICON, CAESIUM = 1, 8, 14, 55
+CUTOFF = 5.0
 
 
 def pair_energy(z1: int, z2: int, distance: float) -> float:
     """Both directed edges of one pair."""
-    zbl = ZBLRepulsion([z1, z2])
+    zbl = ZBLRepulsion([z1, z2], CUTOFF)
     r = torch.full((2,), distance, dtype=torch.float64)
     return zbl(r, torch.tensor([0, 1]), torch.tensor([1, 0])).sum().item()
 
@@ -59,7 +60,7 @@ def test_bare_coulomb_at_short_distance(z1: int, z2: int) -> None:
 @pytest.mark.parametrize(("z1", "z2"), [(HYDROGEN, OXYGEN), (SILICON, SILICON)])
 def test_repulsive_and_smooth_up_to_the_sum_of_the_covalent_radii(z1: int, z2: int) -> None:
     end = float(covalent_radii[z1] + covalent_radii[z2])
-    zbl = ZBLRepulsion([z1, z2])
+    zbl = ZBLRepulsion([z1, z2], CUTOFF)
     r = torch.linspace(0.01, 1.3 * end, 400, dtype=torch.float64, requires_grad=True)
     energy = zbl(r, torch.zeros(400, dtype=torch.int64), torch.ones(400, dtype=torch.int64))
     (slope,) = torch.autograd.grad(energy.sum(), r)
@@ -78,8 +79,19 @@ def test_repulsive_and_smooth_up_to_the_sum_of_the_covalent_radii(z1: int, z2: i
     assert abs(second.item()) < 1e-1
 
 
+def test_ends_at_a_cutoff_that_is_shorter_than_the_covalent_radii() -> None:
+    assert covalent_radii[CAESIUM] * 2 > 3.0
+    zbl = ZBLRepulsion([CAESIUM], 3.0)
+    r = torch.tensor([2.5, 3.0 - 1e-4, 3.0], dtype=torch.float64)
+    zeros = torch.zeros(3, dtype=torch.int64)
+    energies = zbl(r, zeros, zeros).tolist()
+    assert energies[0] > 0.01
+    assert 0.0 < energies[1] < 1e-9
+    assert energies[2] == 0.0
+
+
 def test_single_precision() -> None:
-    zbl = ZBLRepulsion([HYDROGEN, OXYGEN]).float()
+    zbl = ZBLRepulsion([HYDROGEN, OXYGEN], CUTOFF).float()
     r = torch.tensor([0.1, 0.5, 0.9])
     result = zbl(r, torch.tensor([0, 0, 0]), torch.tensor([1, 1, 1]))
     assert result.dtype == torch.float32
@@ -88,7 +100,7 @@ def test_single_precision() -> None:
 
 
 def test_derivatives() -> None:
-    zbl = ZBLRepulsion([HYDROGEN, OXYGEN, SILICON])
+    zbl = ZBLRepulsion([HYDROGEN, OXYGEN, SILICON], CUTOFF)
     first, second = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 2, 0])
     r = torch.tensor([0.4, 0.8, 1.5, 3.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: zbl(x, first, second), r)
