@@ -1,10 +1,11 @@
 """Checks configurations against their pydantic model, and says in one sentence what is wrong and what was meant."""
 
 import difflib
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from mlip.errors import ConfigError
 
@@ -29,60 +30,85 @@ def parse_config(schema: type[Config], values: Mapping[str, Any], where: str) ->
 
 
 def _sentence(schema: type[BaseModel], values: Mapping[str, Any], where: str, error: ValidationError) -> str:
-    """One sentence about the first problem found; an unknown key comes first, since it explains others."""
+    """One sentence about one problem: an unknown key first, since it explains others, then the deepest value."""
     problems = error.errors(include_url=False)
-    problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
-    path = ".".join(str(part) for part in problem["loc"] if not _is_union_tag(part, values, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        *parents, key = problem["loc"]
-        known = _keys_at(schema, [str(part) for part in parents])
-        nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-        remedy = f"did you mean '{nearest[0]}'?" if nearest else f"known keys are {', '.join(known)}."
-        return f"unknown key '{path}' in {where}: {remedy}"
+    deepest = max(problems, key=lambda each: len(_path(each["loc"], values)))
+    problem = next((each for each in problems if each["type"] == "extra_forbidden"), deepest)
+    kind, location = problem["type"], problem["loc"]
+    path = _path(location, values)
+    if kind == "extra_forbidden":
+        known = sorted({name for model in _models_at(schema, location[:-1]) for name in model.model_fields})
+        return f"unknown key '{'.'.join(path)}' in {where}: {_remedy(path[-1], known, 'known keys are')}"
+    if kind == "missing":
+        return f"'{'.'.join([*path, str(location[-1])])}' is missing in {where}: it is required."
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return _wrong_tag(schema, problem, path, where)
     reason = problem["msg"].removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
-    if problem["type"] == "missing" or not path:
-        return f"{where} has a problem{f' at {path!r}' if path else ''}: {reason}."
-    return f"'{path}: {problem['input']!r}' in {where} is not valid: {reason}."
+    name, value = ".".join(path), problem["input"]
+    if kind == "value_error" and isinstance(value, Mapping):
+        # Values that do not fit each other; the reason names them.
+        subject = f"'{name}' in {where}" if path else where
+    else:
+        subject = f"'{name}: {value!r}' in {where}" if path else f"{value!r} as {where}"
+    return f"{subject} is not valid: {reason}."
 
 
-def _is_union_tag(part: Any, values: Mapping[str, Any], location: tuple[Any, ...]) -> bool:
-    """Whether a part of an error's location is the tag of a union (an architecture's name) and no key of the user's."""
-    current: Any = values
-    for step in location:
-        if step == part and not (isinstance(current, Mapping) and step in current) and step is not location[-1]:
-            return not isinstance(step, int)
-        if isinstance(current, Mapping) and step in current:
-            current = current[step]
-    return False
+def _wrong_tag(schema: type[BaseModel], problem: ErrorDetails, path: list[str], where: str) -> str:
+    """The sentence about a missing or unknown value of the key that tells the members of a union apart."""
+    context = problem["ctx"]
+    key = str(context["discriminator"]).strip("'")
+    name = ".".join([*path, key])
+    tags = _tags(_models_at(schema, problem["loc"]), key)
+    if "tag" not in context:
+        return f"'{name}' is missing in {where}: choose one of {', '.join(map(repr, tags))}."
+    tag = str(context["tag"])
+    return f"'{name}: {tag}' in {where} is not valid: {_remedy(tag, tags, 'choose one of')}"
 
 
-def _keys_at(schema: type[BaseModel], path: list[str]) -> list[str]:
-    """Keys that the part of `schema` at `path` knows; tags of unions in the path choose between its members."""
-    candidates: list[type[BaseModel]] = [schema]
-    for part in path:
+def _path(location: Sequence[int | str], values: Any) -> list[str]:
+    """The user's keys in an error's location, which also names the members of unions that pydantic tried."""
+    path = []
+    for part in location:
+        is_key = isinstance(values, Mapping) and part in values
+        if is_key or (isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)):
+            path.append(str(part))
+            values = values[part]
+    return path
+
+
+def _remedy(given: str, known: Sequence[str], otherwise: str) -> str:
+    """The nearest of the known words as a question, or all of them."""
+    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    return f"did you mean '{nearest[0]}'?" if nearest else f"{otherwise} {', '.join(map(repr, known))}."
+
+
+def _models_at(schema: type[BaseModel], location: Sequence[int | str]) -> list[type[BaseModel]]:
+    """Models that describe the part of `schema` at a location; tags of unions in it choose between their members."""
+    candidates = list(_models_in(schema))
+    for part in location:
         inner = [
             model
             for candidate in candidates
             if part in candidate.model_fields
-            for model in _models_in(candidate.model_fields[part].annotation)
+            for model in _models_in(candidate.model_fields[str(part)].annotation)
         ]
-        if inner:
-            candidates = inner
-            continue
-        tagged = [model for model in candidates if _has_tag(model, part)]
-        candidates = tagged or candidates
-    return sorted({key for candidate in candidates for key in candidate.model_fields})
+        tagged = [model for model in candidates if any(part in _tags([model], key) for key in model.model_fields)]
+        candidates = inner or tagged or candidates
+    return candidates
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """Pydantic models named in a type annotation, unions and containers included."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, RootModel):
+        yield from _models_in(annotation.model_fields["root"].annotation)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
         yield from _models_in(argument)
 
 
-def _has_tag(model: type[BaseModel], tag: str) -> bool:
-    """Whether one of the model's fields is fixed to the literal `tag`."""
-    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
+def _tags(models: Sequence[type[BaseModel]], key: str) -> list[str]:
+    """Literals that the models' field `key` is fixed to, by which the members of a union are told apart."""
+    annotations = [model.model_fields[key].annotation for model in models if key in model.model_fields]
+    return [tag for each in annotations if get_origin(each) is Literal for tag in get_args(each)]

@@ -34,23 +34,23 @@ class ArchitectureConfig(BaseModel):
         seed: Seed of the initial weights.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     elements: list[str] = []
     hidden_irreps: str = "64x0e+64x1o"
     l_max: Annotated[int, Field(ge=0, le=11)] = 3
     layers: PositiveInt = 2
-    cutoff: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 5.0
+    cutoff: Annotated[float, Field(gt=0.0)] = 5.0
     radial_basis: Literal["bessel", "gaussian"] = "bessel"
     radial_functions: PositiveInt = 8
     cutoff_power: Annotated[int, Field(ge=2)] = 6
     radial_hidden: list[PositiveInt] = [64, 64, 64]
-    average_neighbours: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 16.0
+    average_neighbours: Annotated[float, Field(gt=0.0)] = 16.0
     reference_energies: dict[str, float] = {}
     scale: float | dict[str, float] = 1.0
     shift: float | dict[str, float] = 0.0
     zbl: bool = False
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @field_validator("elements")
     @classmethod
