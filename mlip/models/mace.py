@@ -13,6 +13,7 @@ from mlip.models.network import Network
 from mlip.nn import MLP, Convolution, ElementGroups, ElementLinear, EquivariantLinear, RadialEmbedding
 from mlip.nn.contraction import SymmetricContraction
 from mlip.nn.layout import blocks, canonical_irreps, natural_irreps
+from mlip.nn.weights import normal_weights
 from mlip.so3 import spherical_harmonics
 from mlip_kernels.edges import EdgeTopology
 
@@ -65,7 +66,7 @@ class Mace(Network):
         channels = hidden.count("0e")
         scalars = Irreps([(channels, "0e")])
         self.l_max = config.l_max
-        self.embedding = nn.Parameter(torch.randn(len(config.elements), channels))
+        self.embedding = normal_weights(len(config.elements), channels)
         self.radial = RadialEmbedding(config.radial_basis, config.radial_functions, config.cutoff, config.cutoff_power)
         inputs = [scalars] + [hidden] * (config.layers - 1)
         outputs = [hidden] * (config.layers - 1) + [scalars]

@@ -14,6 +14,7 @@ from mlip.models.config import NequIPConfig
 from mlip.models.network import Network
 from mlip.nn import MLP, Convolution, ElementGroups, ElementLinear, EquivariantLinear, Gate, RadialEmbedding
 from mlip.nn.layout import canonical_irreps, natural_irreps
+from mlip.nn.weights import normal_weights
 from mlip.so3 import spherical_harmonics
 from mlip_kernels.edges import EdgeTopology
 
@@ -59,7 +60,7 @@ class NequIP(Network):
         hidden = canonical_irreps(config.hidden_irreps)
         scalars = Irreps([(hidden.count("0e"), "0e")])
         self.l_max = config.l_max
-        self.embedding = nn.Parameter(torch.randn(len(config.elements), hidden.count("0e")))
+        self.embedding = normal_weights(len(config.elements), hidden.count("0e"))
         self.radial = RadialEmbedding(config.radial_basis, config.radial_functions, config.cutoff, config.cutoff_power)
         layers = []
         irreps = scalars

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mlip.nn.elements import ElementGroups
 from mlip.nn.layout import blocks
+from mlip.nn.weights import normal_weights
 from mlip.so3.symmetric_products import symmetric_product_basis
 from mlip_kernels import symmetric_contraction
 from mlip_kernels.symmetric_contraction import ContractionTable, ContractionTerm
@@ -39,13 +40,12 @@ class SymmetricContraction(nn.Module):
         self.l_max = l_max
         self.channels = channels
         self.table = contraction_table(l_max, irreps_out, correlation)
+        self.weights = normal_weights(num_elements, self.table.num_weights, channels)
         # A term's weights start with a spread of one over the number of its products, as in MACE.
-        scale = torch.empty(self.table.num_weights)
-        for term in self.table.terms:
-            count = term.coefficients.shape[0]
-            scale[term.weight_offset : term.weight_offset + count] = 1.0 / count
-        weights = torch.randn(num_elements, self.table.num_weights, channels) * scale[:, None]
-        self.weights = nn.Parameter(weights)
+        with torch.no_grad():
+            for term in self.table.terms:
+                count = term.coefficients.shape[0]
+                self.weights[:, term.weight_offset : term.weight_offset + count] /= count
         self.operation = symmetric_contraction.IMPLEMENTATIONS[implementation](self.table)
 
     def forward(self, features: Tensor, groups: ElementGroups) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mlip.nn.elements import ElementGroups
 from mlip.nn.layout import blocks
+from mlip.nn.weights import normal_weights
 
 
 class EquivariantLinear(nn.Module):
@@ -27,7 +28,7 @@ class EquivariantLinear(nn.Module):
         self.inputs = {block.irrep: block for block in blocks(irreps_in)}
         self.weights = nn.ParameterDict(
             {
-                str(block.irrep): nn.Parameter(torch.randn(self.inputs[block.irrep].channels, block.channels))
+                str(block.irrep): normal_weights(self.inputs[block.irrep].channels, block.channels)
                 for block in blocks(irreps_out)
                 if block.irrep in self.inputs
             }
@@ -65,9 +66,7 @@ class ElementLinear(nn.Module):
         self.inputs = {block.irrep: block for block in blocks(irreps_in)}
         self.weights = nn.ParameterDict(
             {
-                str(block.irrep): nn.Parameter(
-                    torch.randn(num_elements, self.inputs[block.irrep].channels, block.channels)
-                )
+                str(block.irrep): normal_weights(num_elements, self.inputs[block.irrep].channels, block.channels)
                 for block in blocks(irreps_out)
                 if block.irrep in self.inputs
             }

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from mlip.nn.activation import normalised_activation
+from mlip.nn.weights import normal_weights
 
 
 class MLP(nn.Module):
@@ -21,7 +21,7 @@ class MLP(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.weights = nn.ParameterList([nn.Parameter(torch.randn(n_in, n_out)) for n_in, n_out in pairwise(widths)])
+        self.weights = nn.ParameterList([normal_weights(n_in, n_out) for n_in, n_out in pairwise(widths)])
 
     def forward(self, values: Tensor) -> Tensor:
         """Map [rows, inputs] to [rows, outputs]."""

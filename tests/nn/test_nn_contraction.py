@@ -76,7 +76,7 @@ def test_equivariance(correlation: int, e3nn_in_double: None) -> None:
     l_max, channels = 3 if correlation < 4 else 2, 2
     source = natural_irreps(channels, l_max)
     target = canonical_irreps("2x0e+2x1o+2x2e+2x3o+2x1e")
-    contraction = SymmetricContraction(l_max, channels, target, correlation, 2)
+    contraction = SymmetricContraction(l_max, channels, target, correlation, 2).double()
     groups = ElementGroups.from_elements(torch.tensor([1, 0, 1]), 2)
     features = torch.randn(3, source.dim)
     operation = -o3.rand_matrix()

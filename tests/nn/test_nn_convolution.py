@@ -57,7 +57,7 @@ def test_equals_e3nn_per_edge_and_scatter(
     irreps_in: str, l_max: int, targets: str, name: str, e3nn_in_double: None
 ) -> None:
     source, wanted = canonical_irreps(irreps_in), canonical_irreps(targets)
-    convolution = Convolution(source, l_max, wanted, [8, 16], implementation=name)
+    convolution = Convolution(source, l_max, wanted, [8, 16], implementation=name).double()
     product, order = e3nn_product(source, l_max, wanted)
     edges = edges_of(5, 23)
     features, vectors, radial = torch.randn(5, source.dim), torch.randn(23, 3), torch.randn(23, 8)

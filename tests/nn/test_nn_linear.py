@@ -24,7 +24,7 @@ CASES = [
 @pytest.mark.parametrize(("irreps_in", "irreps_out"), CASES)
 def test_linear_equals_e3nn(irreps_in: str, irreps_out: str, e3nn_in_double: None) -> None:
     source, target = canonical_irreps(irreps_in), canonical_irreps(irreps_out)
-    linear = EquivariantLinear(source, target)
+    linear = EquivariantLinear(source, target).double()
     reference = o3.Linear(source, target)
     for _, instruction, weight in reference.weight_views(yield_instruction=True):
         weight.data.copy_(linear.weights[str(target[instruction.i_out].ir)])
@@ -40,7 +40,7 @@ def test_element_linear_equals_a_product_with_the_one_hot_element(
     irreps_in: str, irreps_out: str, num_elements: int, e3nn_in_double: None
 ) -> None:
     source, target = canonical_irreps(irreps_in), canonical_irreps(irreps_out)
-    linear = ElementLinear(source, target, num_elements)
+    linear = ElementLinear(source, target, num_elements).double()
     reference = o3.FullyConnectedTensorProduct(source, f"{num_elements}x0e", target)
     for _, instruction, weight in reference.weight_views(yield_instruction=True):
         ours = linear.weights[str(target[instruction.i_out].ir)]
