@@ -16,6 +16,8 @@ class BlockedConvolution(ConstantModule):
     `[2*l3+1, edges * (2*l1+1)] @ [edges * (2*l1+1), channels]`: messages are never formed.
     """
 
+    couplings: Tensor
+
     def __init__(self, table: ConvolutionTable) -> None:
         super().__init__()
         self.table = table
@@ -33,7 +35,7 @@ class BlockedConvolution(ConstantModule):
         """Convolve; arguments and result are those of `ReferenceConvolution.forward`."""
         blocks = edges.blocks
         senders = edges.senders
-        if blocks.edges is not None:
+        if blocks.edges is not None and blocks.occupied is not None:
             senders = senders[blocks.edges]
             weights = weights.index_select(0, blocks.edges)
             harmonics = harmonics.index_select(0, blocks.edges) * blocks.occupied.to(harmonics.dtype)

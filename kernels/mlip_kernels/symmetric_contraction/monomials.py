@@ -17,6 +17,8 @@ class MonomialContraction(ConstantModule):
     come from one matrix product `[products, monomials] @ [monomials, nodes * channels]`.
     """
 
+    coefficients_1: Tensor
+
     def __init__(self, table: ContractionTable) -> None:
         super().__init__()
         self.table = table
