@@ -1,6 +1,6 @@
 """Errors a user can cause, each with one sentence that states the fact, the offending value and the remedy.
 
-The command line prints that sentence and exits with code 2; nothing else is ever shown for these unless `--debug` is given.
+The command line prints that sentence and exits with code 2; nothing else is shown for these unless `--debug` is given.
 """
 
 

@@ -8,8 +8,7 @@ from mlip_kernels.symmetric_contraction.table import ContractionTable
 
 
 class ReferenceContraction(ConstantModule):
-    """`out[n, k, c] = sum over products p of weight[z(n), p, c] * sum over monomials m of U[p, k, m] prod_i x[n, m_i, c]`.
-    """
+    """Sum over products p of `weight[z(n), p, c]` times `sum over monomials m of U[p, k, m] prod_i x[n, m_i, c]`."""
 
     def __init__(self, table: ContractionTable) -> None:
         super().__init__()
