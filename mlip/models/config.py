@@ -10,7 +10,9 @@ from mlip.configuration import parse_config
 from mlip.errors import ConfigError
 from mlip.nn.layout import canonical_irreps
 
-PositiveInt = Annotated[int, Field(ge=1)]
+# Far beyond any use, so that a mistyped number or a damaged file cannot fill the memory.
+Size = Annotated[int, Field(ge=1, le=4096)]
+Layers = Annotated[int, Field(ge=1, le=64)]
 
 
 class ArchitectureConfig(BaseModel):
@@ -39,12 +41,12 @@ class ArchitectureConfig(BaseModel):
     elements: list[str] = []
     hidden_irreps: str = "64x0e+64x1o"
     l_max: Annotated[int, Field(ge=0, le=11)] = 3
-    layers: PositiveInt = 2
+    layers: Layers = 2
     cutoff: Annotated[float, Field(gt=0.0)] = 5.0
     radial_basis: Literal["bessel", "gaussian"] = "bessel"
-    radial_functions: PositiveInt = 8
+    radial_functions: Size = 8
     cutoff_power: Annotated[int, Field(ge=2)] = 6
-    radial_hidden: list[PositiveInt] = [64, 64, 64]
+    radial_hidden: list[Size] = [64, 64, 64]
     average_neighbours: Annotated[float, Field(gt=0.0)] = 16.0
     reference_energies: dict[str, float] = {}
     scale: float | dict[str, float] = 1.0
@@ -91,7 +93,7 @@ class MaceConfig(ArchitectureConfig):
 
     architecture: Literal["mace"]
     correlation: Annotated[int, Field(ge=1, le=4)] = 3
-    readout_hidden: PositiveInt = 16
+    readout_hidden: Size = 16
 
 
 class NequIPConfig(ArchitectureConfig):
@@ -106,8 +108,8 @@ class NequIPConfig(ArchitectureConfig):
     symmetry: Literal["O3", "SO3"] = "O3"
     hidden_irreps: str = "32x0e+32x1o+32x2e"
     l_max: Annotated[int, Field(ge=0, le=11)] = 2
-    layers: PositiveInt = 4
-    radial_hidden: list[PositiveInt] = [64, 64]
+    layers: Layers = 4
+    radial_hidden: list[Size] = [64, 64]
 
     @model_validator(mode="after")
     def _even_without_reflections(self) -> "NequIPConfig":
