@@ -74,7 +74,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(metadata[_HEADER_KEY])
         version = header["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ModelFileError(f"the header of '{path}' is damaged; copy or train the model again.") from None
     if version != FORMAT_VERSION:
         raise ModelFileError(
@@ -99,7 +99,7 @@ def load(path: str | os.PathLike[str], dtype: str | None = None, device: str | N
     """
     header = read_header(path)
     try:
-        model = build_model(parse_model_config(header["config"]), header["dtype"])
+        model = build_model(parse_model_config(header["config"]), str(header["dtype"]))
         with safe_open(path, framework="pt") as file:
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, KeyError, RuntimeError, ConfigError) as error:
