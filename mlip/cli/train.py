@@ -18,13 +18,15 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the output folder.")] = False,
 ) -> None:
     """Train a model; several processes by `torchrun --nproc-per-node N -m mlip train ...`."""
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite exclude each other")
     from mlip.training.config import load_config
+
+    settings = load_config(config, overrides or [])
+    # Lightning takes seconds to import, which a mistake in the configuration need not wait for.
     from mlip.training.run import Interrupted
     from mlip.training.run import train as run_training
 
-    if resume and overwrite:
-        raise typer.BadParameter("--resume and --overwrite exclude each other")
-    settings = load_config(config, overrides or [])
     try:
         run_training(settings, resume=resume, overwrite=overwrite, console=console)
     except Interrupted as interruption:
@@ -32,5 +34,6 @@ def train(
             console.print("Interrupted before anything could be saved.")
         else:
             command = shlex.join(["mlip", "train", str(config), *(overrides or []), "--resume"])
-            console.print(f"Interrupted; the state is saved in {interruption.checkpoint}. Go on with:\n  {command}")
+            message = f"Interrupted; the state is saved in {interruption.checkpoint}. Go on with:\n  {command}"
+            console.print(message, soft_wrap=True)
         raise typer.Exit(130) from None

@@ -67,28 +67,29 @@ class BestModel(Callback):
 
     def __init__(self, save: Callable[[int, float], None], patience: int) -> None:
         self._save, self._patience = save, patience
-        self.loss, self.epoch = math.inf, 0
+        self.loss, self.epoch, self.waited = math.inf, 0, 0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the validation loss with the best one."""
         module = training_module(pl_module)
         epoch, loss = module.epoch_index, module.metrics["validation_loss"]
+        self.waited += 1
         if loss < self.loss:
-            self.loss, self.epoch = loss, epoch
+            self.loss, self.epoch, self.waited = loss, epoch, 0
             self._save(epoch, loss)
-        trainer.should_stop = epoch - self.epoch >= self._patience
+        trainer.should_stop = self.waited >= self._patience
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do not go on with a run that had lost its patience before it was resumed."""
-        trainer.should_stop = trainer.current_epoch - self.epoch >= self._patience
+        trainer.should_stop = self.waited >= self._patience
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"loss": self.loss, "epoch": self.epoch}
+        return {"loss": self.loss, "epoch": self.epoch, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
-        self.loss, self.epoch = state_dict["loss"], state_dict["epoch"]
+        self.loss, self.epoch, self.waited = state_dict["loss"], state_dict["epoch"], state_dict["waited"]
 
 
 class Stopped(BaseException):

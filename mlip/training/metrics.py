@@ -64,7 +64,7 @@ class ErrorTable:
         kinds = sorted(kind for kind in self._sums if kind != _ALL)
         kinds = [*(kinds if len(kinds) > 1 else []), _ALL]
         return [
-            ErrorRow(kind or "(none)", name, unit, int(count), absolute / count, math.sqrt(squared / count))
+            ErrorRow(kind or "(none)", name, unit, int(count), float(absolute / count), math.sqrt(squared / count))
             for kind in kinds
             for name, unit in _UNITS.items()
             if name in self._sums[kind]

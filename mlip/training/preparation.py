@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 from mlip.data.dataset import GraphDataset
 from mlip.data.reading import iterate_structures
 from mlip.data.statistics import dataset_statistics, fit_reference_energies, isolated_atom_energies
-from mlip.errors import ConfigError, DataError
+from mlip.errors import ConfigError, DataError, UnknownElementError
 from mlip.training.config import TrainingConfig
 from mlip.training.datasets import Frames
 
@@ -20,6 +20,16 @@ def find_elements(*sets: Frames) -> list[str]:
         for structure in frames:
             numbers.update(np.unique(structure.numbers).tolist())
     return [chemical_symbols[number] for number in sorted(numbers)]
+
+
+def require_known_elements(frames: Frames, known: list[str]) -> None:
+    """Raise UnknownElementError for an element that the model is not built for."""
+    unknown = [symbol for symbol in find_elements(frames) if symbol not in known]
+    if unknown:
+        raise UnknownElementError(
+            f"{', '.join(frames.paths)} holds {', '.join(unknown)}, while the model knows {', '.join(known)}; "
+            "train on frames with it too (and add it to model.elements where that is given), or leave the frames out"
+        )
 
 
 def fill_model_config(config: TrainingConfig, elements: list[str], train: GraphDataset) -> TrainingConfig:

@@ -21,7 +21,7 @@ from mlip.training.evaluation import evaluate
 from mlip.training.history import BatchBar, History
 from mlip.training.module import EpochBatches, TrainingModule
 from mlip.training.output import RunFolder
-from mlip.training.preparation import fill_model_config, find_elements
+from mlip.training.preparation import fill_model_config, find_elements, require_known_elements
 from mlip.training.provenance import collect_provenance
 from mlip.training.report import Report
 from mlip.training.schedule import CosineLearningRate, PlateauLearningRate
@@ -76,7 +76,9 @@ def train(
         config = resumed_config(folder.checkpoint, config, sizes)
     datasets = build_datasets(training, validation, config)
     if not resume:
-        config = fill_model_config(config, find_elements(training, validation), datasets[0])
+        config = fill_model_config(config, find_elements(training), datasets[0])
+    for frames in (training, validation, *tests.values()):
+        require_known_elements(frames, config.model.elements)
     module = TrainingModule(build_model(config.model, config.dtype), config, identity_of(config, sizes))
     parameters = sum(parameter.numel() for parameter in module.parameters())
     provenance = collect_provenance(config, sizes, parameters, device, process.world_size)
