@@ -59,7 +59,7 @@ def by_loops(
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
-@settings(max_examples=40)
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 10**6),
     num_nodes=st.integers(0, 4),

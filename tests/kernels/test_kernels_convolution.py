@@ -84,7 +84,7 @@ def by_loops(table: ConvolutionTable, operands: tuple[torch.Tensor, ...], edges:
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
-@settings(max_examples=40)
+@settings(max_examples=80)
 @given(degrees=st.lists(st.integers(0, 20), max_size=6), seed=st.integers(0, 10**6), dtype=FLOATS)
 def test_equals_loops(name: str, degrees: list[int], seed: int, dtype: torch.dtype) -> None:
     table = random_table(seed)

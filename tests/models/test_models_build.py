@@ -1,6 +1,9 @@
 """Building models: seeds, what is left untouched, and that every parameter counts."""
 
+import copy
+import pickle
 import random
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -66,6 +69,21 @@ def test_building_leaves_the_state_of_the_program_alone(architecture: str) -> No
     assert np.random.get_state()[1].tolist() == before[1]
     assert random.getstate() == before[2]
     assert (torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()) == (grad, dtype, threads)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_copies_are_models_of_their_own(architecture: str, copied: Callable[[Potential], Potential]) -> None:
+    """Averages of weights are kept in a deep copy, and worker processes receive pickles."""
+    model = potential(architecture, zbl=True)
+    graph = batch(random_structure(1, 5, True))
+    expected = model(graph)
+    twin = copied(model)
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    model.float()
+    assert torch.equal(twin(graph).forces, expected.forces)
+    assert twin.dtype == torch.float64
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

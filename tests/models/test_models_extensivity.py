@@ -77,7 +77,7 @@ def test_atoms_outside_the_cell_are_the_same_atoms(architecture: str) -> None:
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), sizes=st.lists(st.integers(1, 6), min_size=1, max_size=5))
 def test_a_batch_is_its_structures_one_by_one(seed: int, sizes: list[int]) -> None:
     model = build_model(random_config(seed), "float64").eval()

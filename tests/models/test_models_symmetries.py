@@ -68,7 +68,7 @@ def errors(model: Potential, structure: Structure, seed: int) -> tuple[float, fl
     return energy_error, float(force_error), float(np.abs(virials - expected_virials).max())
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(
     config=model_configs,
     seed=st.integers(0, 10**6),

@@ -14,11 +14,13 @@ from mlip_kernels.channelwise_convolution import IMPLEMENTATIONS
 from mlip_kernels.edges import EdgeTopology
 
 CASES = [
-    ("4x0e", 0, "4x0e"),
-    ("4x0e", 3, "4x0e+4x1o+4x2e+4x3o"),
-    ("3x0e+3x1o", 3, "3x0e+3x1o+3x2e+3x3o"),
-    ("3x0e+2x0o+4x1o+1x1e+2x2e+3x2o", 2, "1x0e+1x0o+1x1o+1x1e+1x2e+1x2o"),
-    ("2x1e+3x3o", 2, "1x0o+1x1o+1x2e+1x3e"),
+    ("4x0e", 0, "4x0e", -1),
+    ("4x0e", 3, "4x0e+4x1o+4x2e+4x3o", -1),
+    ("3x0e+3x1o", 3, "3x0e+3x1o+3x2e+3x3o", -1),
+    ("3x0e+2x0o+4x1o+1x1e+2x2e+3x2o", 2, "1x0e+1x0o+1x1o+1x1e+1x2e+1x2o", -1),
+    ("2x1e+3x3o", 2, "1x0o+1x1o+1x2e+1x3e", -1),
+    # Without reflections every irrep is even, that of the harmonics too.
+    ("3x0e+2x1e+1x2e", 3, "1x0e+1x1e+1x2e+1x3e", 1),
 ]
 
 
@@ -27,9 +29,8 @@ def edges_of(num_nodes: int, num_edges: int) -> EdgeTopology:
     return EdgeTopology(torch.randint(0, num_nodes, (num_edges,)), receivers, num_nodes)
 
 
-def e3nn_product(irreps_in: o3.Irreps, l_max: int, targets: o3.Irreps) -> tuple[o3.TensorProduct, list[int]]:
+def e3nn_product(irreps_in: o3.Irreps, harmonics: o3.Irreps, targets: o3.Irreps) -> tuple[o3.TensorProduct, list[int]]:
     """`uvu` paths in e3nn's own order, with the rank of each once sorted by output irrep."""
-    harmonics = o3.Irreps.spherical_harmonics(l_max)
     outputs, instructions = [], []
     for i, (channels, irrep) in enumerate(irreps_in):
         for j, (_, harmonic) in enumerate(harmonics):
@@ -52,13 +53,13 @@ def e3nn_product(irreps_in: o3.Irreps, l_max: int, targets: o3.Irreps) -> tuple[
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
-@pytest.mark.parametrize(("irreps_in", "l_max", "targets"), CASES)
+@pytest.mark.parametrize(("irreps_in", "l_max", "targets", "parity"), CASES)
 def test_equals_e3nn_per_edge_and_scatter(
-    irreps_in: str, l_max: int, targets: str, name: str, e3nn_in_double: None
+    irreps_in: str, l_max: int, targets: str, parity: int, name: str, e3nn_in_double: None
 ) -> None:
     source, wanted = canonical_irreps(irreps_in), canonical_irreps(targets)
-    convolution = Convolution(source, l_max, wanted, [8, 16], implementation=name).double()
-    product, order = e3nn_product(source, l_max, wanted)
+    convolution = Convolution(source, l_max, wanted, [8, 16], implementation=name, parity=parity).double()
+    product, order = e3nn_product(source, o3.Irreps.spherical_harmonics(l_max, p=parity), wanted)
     edges = edges_of(5, 23)
     features, vectors, radial = torch.randn(5, source.dim), torch.randn(23, 3), torch.randn(23, 8)
     result = convolution(features, spherical_harmonics(l_max, vectors), radial, edges)
@@ -66,7 +67,7 @@ def test_equals_e3nn_per_edge_and_scatter(
     weights = convolution.radial_network(radial)
     widths = [product.irreps_out[k].mul for k in order]
     sorted_weights = dict(zip(order, weights.split(widths, 1), strict=True))
-    harmonics = o3.spherical_harmonics(product.irreps_in2, vectors, normalize=True, normalization="component")
+    harmonics = o3.spherical_harmonics(list(range(l_max + 1)), vectors, normalize=True, normalization="component")
     messages = product(
         to_e3nn(features, source)[edges.senders],
         harmonics,
