@@ -70,7 +70,7 @@ def train(
         folder.refuse_other_run(overwrite)
 
     training, validation = read_frames(config)
-    tests = {Path(path).name: Frames.read([path], config.data.keys) for path in config.data.test}
+    tests = {name: Frames.read([path], config.data.keys) for name, path in _short_names(config.data.test).items()}
     sizes = (len(training), len(validation))
     if resume:
         config = resumed_config(folder.checkpoint, config, sizes)
@@ -99,6 +99,12 @@ def train(
     report.write(folder.report)
     console.print(f"Model   {folder.model}\nReport  {folder.report}", soft_wrap=True)
     return Run(folder, config, report)
+
+
+def _short_names(paths: list[str]) -> dict[str, str]:
+    """Paths by their file names, or by themselves where two files have the same name."""
+    names = [Path(path).name for path in paths]
+    return dict(zip(names if len(set(names)) == len(names) else paths, paths, strict=True))
 
 
 def _fit(
