@@ -29,6 +29,8 @@ def _rows(path: Path, header: dict[str, Any], model: "Potential") -> list[tuple[
     config = header["config"]
     main = ("architecture", "elements", "hidden_irreps", "cutoff", "reference_energies")
     details = {name: value for name, value in config.items() if name not in main}
+    # The whole training configuration is for programs; it is in the file's header and in the report.
+    history = {name: value for name, value in header["provenance"].items() if name != "config"}
     return [
         ("architecture", config["architecture"]),
         ("elements", ", ".join(header["elements"])),
@@ -39,7 +41,7 @@ def _rows(path: Path, header: dict[str, Any], model: "Potential") -> list[tuple[
         *_parameter_rows(model),
         ("dtype", header["dtype"]),
         ("units", _text(header["units"])),
-        *((f"trained: {name.replace('_', ' ')}", _text(value)) for name, value in header["provenance"].items()),
+        *((f"trained: {name.replace('_', ' ')}", _text(value)) for name, value in history.items()),
         ("written by", f"mlip {header['package_version']}"),
         ("file size", f"{path.stat().st_size / 1e6:.2f} MB"),
     ]

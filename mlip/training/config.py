@@ -80,10 +80,10 @@ class LossStage(_Section):
 class LossConfig(_Section):
     """Weights of the squared or Huber errors of energy per atom (eV), forces (eV/Å) and stress (eV/Å³)."""
 
-    energy: NonNegativeFloat = 1.0
-    forces: NonNegativeFloat = 10.0
+    energy: NonNegativeFloat = 10.0
+    forces: NonNegativeFloat = 100.0
     stress: NonNegativeFloat = 0.0
-    kind: Literal["mse", "huber"] = "huber"
+    kind: Literal["mse", "huber"] = "mse"
     delta: PositiveFloat = 0.01  # Where Huber's loss turns from quadratic to linear, in the units of the property.
     stages: list[LossStage] = []
 
