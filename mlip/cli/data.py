@@ -60,7 +60,7 @@ def import_(
             writer.add_source(str(path), None if is_store(path) else keys, part.frames)
     _print_summary(f"imported into {output}", summary)
     if append:
-        console.print(f"{output} now holds {len(StructureStore(output))} structures")
+        console.out(f"{output} now holds {len(StructureStore(output))} structures")
 
 
 @app.command()
@@ -102,7 +102,7 @@ def split(
     with progress("Splitting") as bar:
         counts = split_file(file, names, fractions, seed, bar.advance)
     for name, count in zip(names, counts, strict=True):
-        console.print(f"{name}: {count} structures")
+        console.out(f"{name}: {count} structures")
 
 
 def _refuse_existing(paths: list[Path], force: bool, alternative: str) -> None:
