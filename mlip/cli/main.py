@@ -4,7 +4,6 @@ Verb modules import torch, ASE and Lightning inside their functions only, so tha
 """
 
 import errno
-import os
 from typing import Annotated, Any
 
 import typer
@@ -101,10 +100,5 @@ for _verb in (predict, info, md, relax, quickstart):
 
 
 def main() -> None:
-    """Entry point of the console script.
-
-    OpenMP's threads are asked to sleep while they wait, before torch is loaded: where other programs want the cores
-    too, threads that spin make training ten times slower. A policy that the user has set stays.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Entry point of the console script."""
     app()
