@@ -1,13 +1,14 @@
 """Equivariant linear maps: channels of equal irreps are mixed, components are not."""
 
 import math
+from collections.abc import Callable
 
 import torch
-from e3nn.o3 import Irreps
+from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
 from mlip.nn.elements import ElementGroups
-from mlip.nn.layout import blocks
+from mlip.nn.layout import Block, blocks
 from mlip.nn.weights import normal_weights
 
 
@@ -26,25 +27,18 @@ class EquivariantLinear(nn.Module):
         self.irreps_in = irreps_in
         self.irreps_out = irreps_out
         self.inputs = {block.irrep: block for block in blocks(irreps_in)}
+        self.outputs = list(blocks(irreps_out))
         self.weights = nn.ParameterDict(
             {
                 str(block.irrep): normal_weights(self.inputs[block.irrep].channels, block.channels)
-                for block in blocks(irreps_out)
+                for block in self.outputs
                 if block.irrep in self.inputs
             }
         )
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep."""
-        outputs = []
-        for block in blocks(self.irreps_out):
-            source = self.inputs.get(block.irrep)
-            if source is None:
-                outputs.append(features.new_zeros(features.shape[0], block.dim * block.channels))
-                continue
-            weight = self.weights[str(block.irrep)] / math.sqrt(source.channels)
-            outputs.append((source.of(features) @ weight).flatten(1))
-        return torch.cat(outputs, 1)
+        return _mix_channels(features, self.inputs, self.outputs, lambda irrep: self.weights[irrep])
 
 
 class ElementLinear(nn.Module):
@@ -64,10 +58,11 @@ class ElementLinear(nn.Module):
         self.irreps_in = irreps_in
         self.irreps_out = irreps_out
         self.inputs = {block.irrep: block for block in blocks(irreps_in)}
+        self.outputs = list(blocks(irreps_out))
         self.weights = nn.ParameterDict(
             {
                 str(block.irrep): normal_weights(num_elements, self.inputs[block.irrep].channels, block.channels)
-                for block in blocks(irreps_out)
+                for block in self.outputs
                 if block.irrep in self.inputs
             }
         )
@@ -77,12 +72,19 @@ class ElementLinear(nn.Module):
         return groups.apply(self._map, features)
 
     def _map(self, features: Tensor, element: int) -> Tensor:
-        outputs = []
-        for block in blocks(self.irreps_out):
-            source = self.inputs.get(block.irrep)
-            if source is None:
-                outputs.append(features.new_zeros(features.shape[0], block.dim * block.channels))
-                continue
-            weight = self.weights[str(block.irrep)][element] / math.sqrt(source.channels)
-            outputs.append((source.of(features) @ weight).flatten(1))
-        return torch.cat(outputs, 1)
+        return _mix_channels(features, self.inputs, self.outputs, lambda irrep: self.weights[irrep][element])
+
+
+def _mix_channels(
+    features: Tensor, inputs: dict[Irrep, Block], outputs: list[Block], weight_of: Callable[[str], Tensor]
+) -> Tensor:
+    """Map the channels of each output irrep from those of the same irrep in the input; zero where there is none."""
+    mixed = []
+    for block in outputs:
+        source = inputs.get(block.irrep)
+        if source is None:
+            mixed.append(features.new_zeros(features.shape[0], block.dim * block.channels))
+            continue
+        weight = weight_of(str(block.irrep)) / math.sqrt(source.channels)
+        mixed.append((source.of(features) @ weight).flatten(1))
+    return torch.cat(mixed, 1)
