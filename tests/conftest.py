@@ -1,6 +1,7 @@
 """Shared fixtures: one thread a process, a fixed hypothesis profile, and the folder of real reference data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}; point MLIP_DATA at it")
     return folder
+
+
+@pytest.fixture
+def e3nn_in_double() -> Iterator[None]:
+    """e3nn builds its constants in the default dtype, and is good to 1e-7 only unless that is float64."""
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(previous)
