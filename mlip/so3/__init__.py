@@ -1,8 +1,9 @@
 """Constants and functions of the rotation group, in float64."""
 
-from mlip.so3.couplings import bracket, gaunt, wigner_3j
+from mlip.so3.couplings import bracket, gaunt, matrix_coupling, wigner_3j
 from mlip.so3.grids import SphereGrid, sphere_grid
 from mlip.so3.paths import CouplingPath, coupling_paths
+from mlip.so3.rotations import rotation_matrices
 from mlip.so3.spherical_harmonics import spherical_harmonics, spherical_harmonics_with_gradients
 from mlip.so3.symmetric_products import SymmetricBasis, symmetric_product_basis
 
@@ -13,6 +14,8 @@ __all__ = [
     "bracket",
     "coupling_paths",
     "gaunt",
+    "matrix_coupling",
+    "rotation_matrices",
     "sphere_grid",
     "spherical_harmonics",
     "spherical_harmonics_with_gradients",

@@ -66,6 +66,29 @@ def bracket(l1: int, l2: int, l3: int) -> np.ndarray:
     return read_only(scale * coupling[l1 + 1, l2 - 1, l3] * coupling)
 
 
+@cache
+def matrix_coupling(l1: int, l2: int, l3: int, spin: int) -> np.ndarray:
+    """Coupling of the product of (2 spin + 1)² matrices: `tr(B3^T B1 B2)` for the real orthonormal bases B of degree l.
+
+    `B_lm = √(2l+1) w3j(spin, spin, l)[:, :, m]` spans the matrices on which rotations act as degree l, 0 ≤ l ≤ 2 spin.
+    The result is the 3j tensor times ±√(Π(2l+1)) {l1 l2 l3; spin spin spin}, Wigner's 6j symbol, which vanishes for a
+    few triples only: sums l1 + l2 + l3 that are even come from the anticommutator, odd ones from the commutator.
+
+    Raises:
+        ConfigError: a degree is negative or above 2 spin, or the three do not satisfy the triangle inequality.
+    """
+    _check_triangle(l1, l2, l3)
+    if max(l1, l2, l3) > 2 * spin:
+        raise ConfigError(
+            f"Matrices of spin {spin} hold degrees up to {2 * spin} and not {max(l1, l2, l3)}: "
+            f"choose spin {(max(l1, l2, l3) + 1) // 2} or more."
+        )
+    first, second, third = (sqrt(2 * degree + 1) * wigner_3j(spin, spin, degree) for degree in (l1, l2, l3))
+    block = np.einsum("abi,bcj,ack->ijk", first, second, third, optimize=True)
+    coupling = wigner_3j(l1, l2, l3)
+    return read_only(np.vdot(block, coupling) * coupling)
+
+
 def _check_triangle(l1: int, l2: int, l3: int) -> None:
     if min(l1, l2, l3) < 0:
         raise ConfigError(f"Degrees ({l1}, {l2}, {l3}) cannot be coupled: choose degrees that are not negative.")
