@@ -10,8 +10,8 @@ from mlip.so3.couplings import wigner_3j
 def rotation_matrices(l_max: int, operations: torch.Tensor) -> list[torch.Tensor]:
     """Matrices D_l with `Y_l(R v) = D_l(R) Y_l(v)` for degrees 0 … l_max.
 
-    D_{l+1} is D_l ⊗ R projected on degree l + 1, hence a polynomial of degree l + 1 in the entries of R: differentiable,
-    free of the singularities of Euler angles, and for a reflection the action on harmonics, whose parity is (−1)^l.
+    D_{l+1} is D_l ⊗ R projected on degree l + 1, hence a polynomial in the entries of R of degree l + 1: differentiable
+    and free of the singularities of Euler angles, and for a reflection the action on harmonics, whose parity is (−1)^l.
 
     Args:
         l_max: Highest degree.

@@ -101,7 +101,7 @@ class Backend(ConstantModule):
         return self.bilinear(x * of_in1, y * of_in2) * of_out
 
     def per_component(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Per-degree weights repeated for every component of both operands and the result, [batch or 1, d, channels]."""
+        """Per-degree weights for every component of both operands and the result, [batch or 1, d, channels]."""
         parts = weight.split([len(irreps) for irreps in self.spec.operands], 1)
         rows = (self.get_buffer(f"rows_{name}").to(weight.device) for name in ("in1", "in2", "out"))
         first, second, third = (part.index_select(1, row) for part, row in zip(parts, rows, strict=True))

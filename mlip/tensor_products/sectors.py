@@ -1,9 +1,9 @@
 """Irreps of any parity and number on products that know degrees only.
 
-A grid, a Fourier series, a spin matrix or a CP fit multiplies two signals that hold each degree once and know nothing of
-parity. Entries of one degree are therefore superposed, which the sum over paths allows. Where degrees alone would let
-through a coupling that inversion forbids, the even and the odd part of each operand are kept apart: with u± = u_even ±
-u_odd the product u v has the parts (u+ v+ ± u− v−)/2, so that two products do, not four.
+A grid, a Fourier series, a spin matrix or a CP fit multiplies two signals that hold each degree once and know nothing
+of parity. Entries of one degree are therefore superposed, which the sum over paths allows. Where degrees alone would
+let through a coupling that inversion forbids, the even and the odd part of each operand are kept apart: with u± =
+u_even ± u_odd the product u v has the parts (u+ v+ ± u− v−)/2, so that two products do, not four.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from e3nn.o3 import Irrep
 
-from mlip.tensor_products.couplings import Coupling, coupling_tensor, couples
+from mlip.tensor_products.couplings import Coupling, couples, coupling_tensor
 
 WeightStructure = Literal["none", "per_path", "per_degree", "shared"]
 WEIGHT_STRUCTURES: tuple[WeightStructure, ...] = get_args(WeightStructure)
