@@ -1,76 +1,92 @@
 """What a tensor product can express, computed from the operator itself."""
 
+import numpy as np
 import torch
-from e3nn.o3 import Irreps
+from e3nn.o3 import Irrep
 from torch import Tensor
 
+from mlip.so3 import wigner_3j
+from mlip.tensor_products.backend import Backend
 from mlip.tensor_products.product import TensorProduct
 
-# Blocks and singular values below this, relative to the largest, are rounding or the truncation of a CP fit.
-_EXACT_ZERO = 1e-9
+# Relative to the largest: couplings that exist are above 1e-4 of it up to degree 8, what an exact CP fit leaves of the
+# others is below 1e-7.
+_ZERO = 1e-6
 
 
 def expressivity(product: TensorProduct) -> int:
     """Dimension of the family of bilinear maps between single copies of the irreps that the weights reach.
 
     It is the rank of the derivative of the map with respect to the weights and an overall factor, at random weights:
-    the number of paths for a weight per path, N1 + N2 + N3 − 2 for weights per degree (Xie et al. 2025, arXiv
-    2506.13523, section 3), 1 where there is at most one weight.
+    the number of paths for a weight per path, N1 + N2 + N3 − 2 for weights per degree whose paths connect all N entries
+    (Xie et al. 2025, arXiv 2506.13523, section 3), 1 where there is at most one weight. Entries of different numbers of
+    channels have weights of their own, so that their families add up.
     """
-    single = single_copies(product)
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    # Each random pair of operands gives irreps_out.dim linear functions of the map; so many separate any two maps.
-    samples = single.weight_numel + 16
-    x, y = normal(samples, single.irreps_in1.dim), normal(samples, single.irreps_in2.dim)
-    if not single.weight_numel:
-        return int(bool(single(x, y).abs().max() > 0))
-    weight = normal(single.weight_numel)
-    derivative = torch.autograd.functional.jacobian(lambda each: single(x, y, each).flatten(), weight, vectorize=True)
-    # Every structure is homogeneous in its weights, so that the overall factor is among the derivatives.
-    return int(torch.linalg.matrix_rank(derivative, rtol=_EXACT_ZERO))
+    if product.weights == "none":
+        return 1
+    # The map is affine in each weight, so that a step of 1 gives the derivative. Every weight structure is homogeneous:
+    # the overall factor is among the derivatives.
+    values = [_maps(backend) for backend in _backends(product)]
+    return sum(int(np.linalg.matrix_rank(each[1:] - each[:1], rtol=_ZERO)) for each in values)
 
 
 def interactability(product: TensorProduct) -> set[tuple[int, int, int]]:
     """Degrees (l1, l2, l3) whose block of the bilinear map is not zero for random weights.
 
-    A truncated CP product mixes blocks that rotations forbid; only those that are allowed are looked at.
+    A truncated CP product mixes blocks that rotations or inversion forbid; only those that are allowed are looked at.
     """
-    single = single_copies(product)
-    generator = torch.Generator().manual_seed(0)
-    weight = None
-    if single.weight_numel:
-        weight = torch.randn(single.weight_numel, generator=generator, dtype=torch.float64)
-    d1, d2 = single.irreps_in1.dim, single.irreps_in2.dim
-    x = torch.eye(d1, dtype=torch.float64).repeat_interleave(d2, 0)
-    y = torch.eye(d2, dtype=torch.float64).repeat(d1, 1)
-    with torch.no_grad():
-        tensor = single(x, y, weight).unflatten(0, (d1, d2)).abs()
-    floor = _EXACT_ZERO * float(tensor.max())
     found = set()
-    for first, rows in zip(single.irreps_in1, single.irreps_in1.slices(), strict=True):
-        for second, columns in zip(single.irreps_in2, single.irreps_in2.slices(), strict=True):
-            for out, layers in zip(single.irreps_out, single.irreps_out.slices(), strict=True):
-                allowed = out.ir in first.ir * second.ir
-                if allowed and bool(tensor[rows, columns, layers].max() > floor):
-                    found.add((first.ir.l, second.ir.l, out.ir.l))
+    for backend in _backends(product):
+        values = np.abs(_maps(backend)[0])
+        found |= {
+            (first.l, second.l, out.l)
+            for (*_, (first, second, out)), value in zip(_blocks(backend), values, strict=True)
+            if value > _ZERO * values.max()
+        }
     return found
 
 
-def single_copies(product: TensorProduct) -> TensorProduct:
-    """The product of the same entries, paths and weight structure with one channel each, weights given per call."""
-    ones = [
-        Irreps([(1, irrep) for _, irrep in irreps])
-        for irreps in (product.irreps_in1, product.irreps_in2, product.irreps_out)
+def _backends(product: TensorProduct) -> list[Backend]:
+    return list(product.products)  # type: ignore[arg-type]
+
+
+def _blocks(backend: Backend) -> list[tuple[slice, slice, slice, tuple[Irrep, Irrep, Irrep]]]:
+    """Components and irreps of every three entries that an equivariant map may connect."""
+    spec = backend.spec
+    return [
+        (
+            slice(start1, start1 + first.dim),
+            slice(start2, start2 + second.dim),
+            slice(start3, start3 + out.dim),
+            (first, second, out),
+        )
+        for first, start1 in zip(spec.irreps_in1, spec.offsets[0], strict=True)
+        for second, start2 in zip(spec.irreps_in2, spec.offsets[1], strict=True)
+        for out, start3 in zip(spec.irreps_out, spec.offsets[2], strict=True)
+        if out in first * second
     ]
-    return TensorProduct(
-        *ones,
-        backend=product.backend,
-        coupling=product.coupling,
-        weights=product.weights,
-        mode=product.mode,
-        **product.options,
-    )
+
+
+def _maps(backend: Backend) -> np.ndarray:
+    """Bilinear maps at random weights and at these with each one raised by 1, [1 + weight_rows, blocks].
+
+    An equivariant map is one number times the Wigner 3j tensor in every block (Schur's lemma): these are the numbers.
+    """
+    spec = backend.spec
+    weight: Tensor | None = None
+    if spec.weight_rows:
+        generator = torch.Generator().manual_seed(0)
+        # Generic, and far from zero, where a coupling would look absent.
+        base = 1 + torch.rand(spec.weight_rows, 1, generator=generator, dtype=torch.float64)
+        # A channel for each choice of weights.
+        weight = torch.cat([base, base + torch.eye(spec.weight_rows, dtype=torch.float64)], 1)[None]
+    d1, d2, _ = spec.dims
+    x = torch.eye(d1, dtype=torch.float64).repeat_interleave(d2, 0)[..., None]
+    y = torch.eye(d2, dtype=torch.float64).repeat(d1, 1)[..., None]
+    with torch.no_grad():
+        tensor = backend(x.expand(-1, -1, 1 + spec.weight_rows), y, weight).unflatten(0, (d1, d2)).numpy()
+    numbers = [
+        np.einsum("ijkc,ijk->c", tensor[in1, in2, out], wigner_3j(*(irrep.l for irrep in irreps)))
+        for in1, in2, out, irreps in _blocks(backend)
+    ]
+    return np.stack(numbers, 1)
