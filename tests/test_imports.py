@@ -28,6 +28,7 @@ ALLOWED = {
     "data": {"nn", "electrostatics"} | LOW - {"mlip_kernels"},
     "nn": LOW,
     "electrostatics": LOW,
+    "testing": {"tensor_products", "so3"},
     "tensor_products": {"so3", "mlip_kernels"},
     "so3": set(),
     "mlip_kernels": set(),

@@ -1,0 +1,283 @@
+"""What every backend of tensor products has to pass.
+
+A backend, ours or one installed beside the package, is tested by a subclass in a test file of its own:
+
+    from mlip.testing import TensorProductConformance
+
+    class TestMine(TensorProductConformance):
+        backend = "mine"
+        options = {"algorithm": "fast"}
+
+The suite asks the backend which couplings and weight structures it declares and runs over all of them, in both modes.
+Values are compared with the definition of the product, which shares nothing with any backend but the tensors of the
+couplings. A backend that approximates states as `tolerance` the error that it is allowed.
+"""
+
+import copy
+import itertools
+from typing import Any, ClassVar, NamedTuple, get_args
+
+import pytest
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor
+
+from mlip.errors import ConfigError
+from mlip.tensor_products import TensorProduct
+from mlip.tensor_products.backend import backend_class
+from mlip.tensor_products.couplings import COUPLINGS, Coupling, couples
+from mlip.tensor_products.product import Mode
+from mlip.tensor_products.spec import WEIGHT_STRUCTURES, WeightStructure
+from mlip.testing.product_definition import product_by_definition
+
+# Irreps of x, y and the result. In the mode channelwise the entries of y have one channel; entries of the result that a
+# coupling does not reach are left out for it.
+IRREPS = {
+    "scalars": ("0e", "0e", "0e"),
+    "natural_parity": ("2x0e+2x1o+2x2e", "2x0e+2x1o+2x2e", "2x0e+2x1o+2x1e+2x2e+2x2o"),
+    "even_parity": ("0e+1e+2e", "0e+1e+2e", "0e+1e+2e"),
+    "both_parities": ("2x1o+2x0e+2x1e+2x1o", "2x1e+2x0o+2x1e+2x1o", "2x1o+2x0o+2x1e+2x2e+2x1o+2x0e"),
+    "unequal_channels": ("2x1o+1x0e+1x1o+2x0e", "2x0e+1x1o+2x1o", "1x1o+2x1o+2x0e+1x1e+2x1e"),
+    "truncated_result": ("2x2e+2x1o", "2x1o+2x2e", "2x0e+2x1e+2x0o+2x1o"),
+    "missing_degrees": ("2e", "1o+2o", "1o+3o"),
+}
+# Where one set of irreps is enough: both parities, irreps that stand twice, little to compute.
+FEW_IRREPS = ("2x0e+2x1o+2x1e", "2x1o+2x1e+2x1o", "2x1o+2x0e+2x1e+2x0o")
+
+
+class Case(NamedTuple):
+    """Arguments of a product."""
+
+    coupling: Coupling
+    weights: WeightStructure
+    mode: Mode
+    irreps_in1: str
+    irreps_in2: str
+    irreps_out: str
+
+
+class TensorProductConformance:
+    """Tests of the backend that a subclass names.
+
+    Attributes:
+        backend: Name of the backend.
+        options: Its options.
+        tolerance: Largest error in float64 relative to the definition, in the Frobenius norm.
+    """
+
+    backend: ClassVar[str]
+    options: ClassVar[dict[str, Any]] = {}
+    tolerance: ClassVar[float] = 1e-12
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run tests that take a `case` over all that the backend declares and all irreps, those with `few` over less."""
+        declared = backend_class(self.backend)
+        settings = list(itertools.product(declared.couplings, declared.weight_structures, get_args(Mode)))
+        chosen = {
+            "case": [(irreps, setting) for irreps in IRREPS for setting in settings],
+            # What does not depend on the coefficients needs every weight structure and mode with one coupling only.
+            "few": [("few", each) for each in settings if each[0] == settings[0][0] or each[1:] == settings[-1][1:]],
+        }
+        for argument in chosen.keys() & set(metafunc.fixturenames):
+            cases = {
+                "-".join([irreps, *setting]): case
+                for irreps, setting in chosen[argument]
+                if (case := reachable(*setting, *IRREPS.get(irreps, FEW_IRREPS)))
+            }
+            metafunc.parametrize(argument, list(cases.values()), ids=list(cases))
+
+    def build(self, case: Case, **changes: Any) -> TensorProduct:
+        """The product of a case, or with some arguments changed."""
+        arguments: dict[str, Any] = {"backend": self.backend, **self.options, **case._asdict(), **changes}
+        return TensorProduct(**arguments)
+
+    def test_values_follow_the_definition(self, case: Case) -> None:
+        product = self.build(case)
+        given = operands(product)
+        assert error(product(*given), product_by_definition(product, *given)) <= self.tolerance
+
+    def test_rotations_and_reflections_of_operands_act_on_the_result(self, few: Case) -> None:
+        product = self.build(few)
+        assert product.equivariance_error() <= (1e-11 if product.exact else self.tolerance)
+
+    def test_first_derivatives(self, few: Case) -> None:
+        product = self.build(few)
+        given = [each.requires_grad_() for each in operands(product, 2)]
+        assert torch.autograd.gradcheck(product, given, fast_mode=True)
+        together = torch.autograd.grad(product(*given).square().sum(), given)
+        for place, expected in enumerate(together):
+            alone = [each.detach().requires_grad_(number == place) for number, each in enumerate(given)]
+            (found,) = torch.autograd.grad(product(*alone).square().sum(), alone[place])
+            assert error(found, expected) <= 1e-13
+
+    def test_second_derivatives(self, few: Case) -> None:
+        product = self.build(few)
+        given = [each.requires_grad_() for each in operands(product, 2)]
+        assert torch.autograd.gradgradcheck(product, given, fast_mode=True)
+
+    def test_one_object_serves_both_precisions(self, few: Case) -> None:
+        product = self.build(few)
+        given = operands(product)
+        double = product(*given)
+        single = product(*(each.float() for each in given))
+        assert (double.dtype, single.dtype) == (torch.float64, torch.float32)
+        assert error(single, double) <= 1e-5
+        assert error(product.float()(*given), double) <= 1e-13
+        assert torch.equal(product.double()(*given), double)
+
+    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    def test_the_result_is_where_the_operands_are(self, device: str) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        declared = backend_class(self.backend)
+        for coupling, weights in itertools.product(declared.couplings, declared.weight_structures):
+            product = self.build(case_of(coupling, weights))
+            given = operands(product)
+            there = [each.to(device).requires_grad_() for each in given]
+            expected = product_by_definition(product, *given)
+            # The constants follow the operands, of a module that was moved and of one that was not.
+            for result in (product(*there), product.to(device)(*there)):
+                assert result.device.type == device
+                assert error(result, expected) <= self.tolerance
+                gradients = torch.autograd.grad(result.square().sum(), there)
+                assert all(gradient.device.type == device for gradient in gradients)
+
+    def test_no_rows_give_no_rows(self, few: Case) -> None:
+        product = self.build(few)
+        given = [each.requires_grad_() for each in operands(product, 0)]
+        result = product(*given)
+        assert result.shape == (0, product.irreps_out.dim)
+        gradients = torch.autograd.grad(result.sum(), given)
+        assert [gradient.shape for gradient in gradients] == [each.shape for each in given]
+
+    def test_rows_do_not_know_of_each_other(self, few: Case) -> None:
+        product = self.build(few)
+        given = operands(product)
+        assert error(product(*(each[:1] for each in given)), product(*given)[:1]) <= 1e-13
+
+    def test_weights_of_every_row_of_all_rows_and_owned_are_the_same(self, few: Case) -> None:
+        product, owner = self.build(few), self.build(few, own_weights=True).double()
+        x, y, *_ = operands(product)
+        if owner.weight is None:
+            assert product.weight_numel == 0
+            return
+        weight = owner.weight.detach().clone().requires_grad_()
+        rows = weight.detach().repeat(len(x), 1).requires_grad_()
+        of_rows, of_all, of_owned = product(x, y, rows), product(x, y, weight), owner(x, y)
+        assert max(error(of_all, of_rows), error(of_owned, of_rows)) <= 1e-13
+        expected = torch.autograd.grad(of_rows.square().sum(), rows)[0].sum(0)
+        for result, given in ((of_all, weight), (of_owned, owner.weight)):
+            assert error(torch.autograd.grad(result.square().sum(), given)[0], expected) <= 1e-13
+
+    def test_inference_mode_does_not_spoil_training(self, few: Case) -> None:
+        product = self.build(few)
+        for dtype in (torch.float64, torch.float32):
+            given = [each.to(dtype) for each in operands(product)]
+            with torch.inference_mode():
+                inferred = product(*given)
+            result = product(*(each.requires_grad_() for each in given))
+            assert error(result, inferred) <= 10 * torch.finfo(dtype).eps
+            gradients = torch.autograd.grad(result.square().sum(), given)
+            assert all(gradient.isfinite().all() for gradient in gradients)
+
+    def test_operands_need_not_be_contiguous(self, few: Case) -> None:
+        product = self.build(few)
+        given = operands(product)
+        expected = product(*given)
+        assert error(product(*(torch.stack([each, -each], 2)[..., 0] for each in given)), expected) <= 1e-13
+        assert error(product(*(each.T.contiguous().T for each in given)), expected) <= 1e-13
+        repeated = product(*(each[:1].expand(3, -1) for each in given))
+        assert error(repeated, expected[:1].expand(3, -1)) <= 1e-13
+
+    def test_the_same_bits_every_time(self, few: Case) -> None:
+        before = torch.get_rng_state()
+        product = self.build(few)
+        given = operands(product)
+        result = product(*given)
+        for again in (product, copy.deepcopy(product), self.build(few)):
+            assert torch.equal(again(*given), result)
+        assert torch.equal(torch.get_rng_state(), before), "torch's global random numbers were used"
+
+    def test_weights_of_another_backend_can_be_loaded(self, few: Case) -> None:
+        without = dict.fromkeys(self.options)
+        reference = self.build(few, backend="clebsch_gordan", own_weights=True, **without)
+        product = self.build(few, own_weights=True)
+        product.load_state_dict(reference.state_dict())
+        assert {name: each.shape for name, each in product.state_dict().items()} == {
+            name: each.shape for name, each in reference.state_dict().items()
+        }
+        x, y, *_ = operands(product)
+        assert error(product(x, y), reference(x, y)) <= self.tolerance
+
+    def test_exactness_is_stated_truly(self, few: Case) -> None:
+        assert self.build(few).exact == (self.tolerance <= 1e-6)
+
+    def test_work_is_positive_and_grows_with_the_batch(self, few: Case) -> None:
+        product = self.build(few)
+        small, large = product.work(10), product.work(1000)
+        assert 0 < small.flops < large.flops
+        assert 0 < small.bytes < large.bytes < product.work(1000, torch.float64).bytes
+
+    def test_what_is_not_declared_is_refused(self) -> None:
+        declared = backend_class(self.backend)
+        coupling, weights = declared.couplings[0], declared.weight_structures[0]
+        for other in set(COUPLINGS) - set(declared.couplings):
+            with pytest.raises(ConfigError, match=f"'{self.backend}' does not compute the coupling"):
+                self.build(case_of(other, weights))
+        for structure in set(WEIGHT_STRUCTURES) - set(declared.weight_structures):
+            with pytest.raises(ConfigError, match=f"'{self.backend}' has no '{structure}' weights"):
+                self.build(case_of(coupling, structure))
+        with pytest.raises(ConfigError, match="no option 'no_such_option'"):
+            self.build(case_of(coupling, weights), no_such_option=1)
+
+    def test_operands_of_another_shape_are_refused(self, few: Case) -> None:
+        product = self.build(few)
+        given = operands(product)
+        for place in range(len(given)):
+            for wrong in (given[place][:, 1:], given[place][:2], given[place][..., None]):
+                with pytest.raises(ConfigError):
+                    product(*given[:place], wrong, *given[place + 1 :])
+
+
+def case_of(coupling: Coupling, weights: WeightStructure) -> Case:
+    """A small case that has paths in every coupling."""
+    case = reachable(coupling, weights, "channelwise", *FEW_IRREPS)
+    assert case is not None
+    return case
+
+
+def reachable(
+    coupling: Coupling, weights: WeightStructure, mode: Mode, irreps_in1: str, irreps_in2: str, irreps_out: str
+) -> Case | None:
+    """The case without those entries of the result that no path leads to; None where none is left."""
+    in1, in2, out = Irreps(irreps_in1), Irreps(irreps_in2), Irreps(irreps_out)
+    if mode == "channelwise":
+        in2 = Irreps([(1, irrep) for _, irrep in in2])
+    spin = (max(in1.lmax, in2.lmax, out.lmax) + 1) // 2
+    kept = [
+        (mul, irrep)
+        for mul, irrep in out
+        if any(
+            mul == mul1
+            and mul2 in (mul, 1 if mode == "channelwise" else mul)
+            and irrep in first * second
+            and couples(coupling, first.l, second.l, irrep.l, spin)
+            for mul1, first in in1
+            for mul2, second in in2
+        )
+    ]
+    return Case(coupling, weights, mode, str(in1), str(in2), str(Irreps(kept))) if kept else None
+
+
+def operands(product: TensorProduct, batch: int = 3) -> list[Tensor]:
+    """Normal x, y and, where there are any, weights of a product, float64 and the same ones every time."""
+    generator = torch.Generator().manual_seed(0)
+    widths = [product.irreps_in1.dim, product.irreps_in2.dim, product.weight_numel]
+    return [torch.randn(batch, width, generator=generator, dtype=torch.float64) for width in widths if width]
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    """Distance in the Frobenius norm, relative to the norm of what is expected."""
+    assert found.shape == expected.shape
+    actual, wanted = (each.detach().to("cpu", torch.float64) for each in (found, expected))
+    return float((actual - wanted).norm() / wanted.norm())
