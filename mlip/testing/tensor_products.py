@@ -70,7 +70,7 @@ class TensorProductConformance:
     tolerance: ClassVar[float] = 1e-12
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run tests that take a `case` over all that the backend declares and all irreps, those with `few` over less."""
+        """Run tests of a `case` over all that the backend declares and all irreps, those of `few` over less."""
         declared = backend_class(self.backend)
         settings = list(itertools.product(declared.couplings, declared.weight_structures, get_args(Mode)))
         chosen = {
