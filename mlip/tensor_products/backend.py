@@ -144,12 +144,18 @@ def backend_class(name: str) -> type[Backend]:
     """The class of a backend.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, or its module cannot be imported.
     """
     known = backends()
     choose("tensor product backend", name, known)
     module, _, attribute = known[name].partition(":")
-    found: type[Backend] = getattr(import_module(module), attribute)
+    try:
+        found: type[Backend] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"the backend '{name}' cannot be loaded from '{known[name]}' ({error}): "
+            "mend or uninstall the package that it comes from, or choose another backend."
+        ) from error
     return found
 
 
