@@ -9,10 +9,79 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, m
 from mlip.configuration import parse_config
 from mlip.errors import ConfigError
 from mlip.nn.layout import canonical_irreps
+from mlip.nn.product_choice import ProductChoice
+from mlip.tensor_products.backend import backend_class
+from mlip.tensor_products.couplings import Coupling
 
 # Far beyond any use, so that a mistyped number or a damaged file cannot fill the memory.
 Size = Annotated[int, Field(ge=1, le=4096)]
 Layers = Annotated[int, Field(ge=1, le=64)]
+
+
+class ProductConfig(BaseModel):
+    """How one kind of tensor product of a network is computed.
+
+    Attributes:
+        backend: A name in `mlip.tensor_products.backends()`, or auto for the fastest exact one on this machine.
+        coupling: Which function is computed; that of the backend by default.
+        weights: A weight per path and channel, which `clebsch_gordan` alone has and is its default; per degree, the
+            default of the others; or one per channel for all paths.
+        rank: For `cp`: a number, or exact.
+        algorithm: For backends that have several.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    backend: str = "clebsch_gordan"
+    coupling: Coupling | None = None
+    weights: Literal["per_path", "per_degree", "shared"] | None = None
+    rank: Annotated[int, Field(ge=1)] | Literal["exact"] | None = None
+    algorithm: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        """Write the defaults that depend on other keys out, so that a model's file says what it computes."""
+        if not isinstance(values, Mapping):
+            return values
+        backend = values.get("backend", "clebsch_gordan")
+        coupling, weights = values.get("coupling"), values.get("weights")
+        if backend != "auto":
+            chosen = backend_class(backend)
+            coupling = coupling or chosen.couplings[0]
+            per_path = coupling == "clebsch_gordan" and "per_path" in chosen.weight_structures
+        else:
+            coupling = coupling or "clebsch_gordan"
+            per_path = coupling == "clebsch_gordan"
+        return {**values, "coupling": coupling, "weights": weights or ("per_path" if per_path else "per_degree")}
+
+    @property
+    def choice(self) -> ProductChoice:
+        """What the building blocks of the networks take."""
+        options = {"rank": self.rank, "algorithm": self.algorithm}
+        given = {name: value for name, value in options.items() if value is not None}
+        return ProductChoice(self.backend, self.coupling or "clebsch_gordan", self.weights or "per_path", given)
+
+
+class NequIPProducts(BaseModel):
+    """Tensor products of the `nequip` architecture; keys of one product stand for the convolution's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    convolution: ProductConfig = ProductConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_all(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not values or set(values) & set(cls.model_fields):
+            return values
+        return {name: dict(values) for name in cls.model_fields}
+
+
+class MaceProducts(NequIPProducts):
+    """Tensor products of the `mace` architecture; keys of one product stand for both."""
+
+    contraction: ProductConfig = ProductConfig()
 
 
 class ArchitectureConfig(BaseModel):
@@ -88,11 +157,13 @@ class MaceConfig(ArchitectureConfig):
 
     Attributes:
         correlation: Correlation order of the many-body products; a layer has (correlation + 1)-body terms.
+        tensor_product: How convolution and contraction are computed.
         readout_hidden: Units in the hidden layer of the last readout, where there are several layers.
     """
 
     architecture: Literal["mace"]
     correlation: Annotated[int, Field(ge=1, le=4)] = 3
+    tensor_product: MaceProducts = MaceProducts()
     readout_hidden: Size = 16
 
 
@@ -102,10 +173,12 @@ class NequIPConfig(ArchitectureConfig):
     Attributes:
         symmetry: "O3", or "SO3" for features and harmonics without parity (all hidden irreps even), so that the energy
             may change under reflections, as in SevenNet's models.
+        tensor_product: How the convolution is computed.
     """
 
     architecture: Literal["nequip"]
     symmetry: Literal["O3", "SO3"] = "O3"
+    tensor_product: NequIPProducts = NequIPProducts()
     hidden_irreps: str = "32x0e+32x1o+32x2e"
     l_max: Annotated[int, Field(ge=0, le=11)] = 2
     layers: Layers = 4

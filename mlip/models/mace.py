@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mlip.models.config import MaceConfig
 from mlip.models.network import Network
-from mlip.nn import MLP, Convolution, ElementGroups, ElementLinear, EquivariantLinear, RadialEmbedding
-from mlip.nn.contraction import SymmetricContraction
+from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, RadialEmbedding
+from mlip.nn.build import build_contraction, build_convolution, convolution_irreps
 from mlip.nn.layout import blocks, canonical_irreps, natural_irreps
 from mlip.nn.weights import normal_weights
 from mlip.so3 import spherical_harmonics
@@ -34,13 +34,19 @@ class MaceLayer(nn.Module):
         product_irreps = Irreps([(channels, irrep) for _, irrep in irreps_out])
         num_elements = len(config.elements)
         self.average_neighbours = config.average_neighbours
-        self.up = EquivariantLinear(irreps_in, irreps_in)
-        self.convolution = Convolution(
-            irreps_in, config.l_max, density_irreps, [config.radial_functions, *config.radial_hidden]
+        products = config.tensor_product
+        convolved_irreps = convolution_irreps(irreps_in, products.convolution.choice)
+        self.up = EquivariantLinear(irreps_in, convolved_irreps)
+        self.convolution = build_convolution(
+            convolved_irreps,
+            config.l_max,
+            density_irreps,
+            [config.radial_functions, *config.radial_hidden],
+            products.convolution.choice,
         )
         self.down = EquivariantLinear(self.convolution.irreps_out, density_irreps)
-        self.contraction = SymmetricContraction(
-            config.l_max, channels, product_irreps, config.correlation, num_elements
+        self.contraction = build_contraction(
+            config.l_max, channels, product_irreps, config.correlation, num_elements, products.contraction.choice
         )
         self.out = EquivariantLinear(product_irreps, irreps_out)
         self.residual = ElementLinear(irreps_in, irreps_out, num_elements)

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from mlip.models.config import NequIPConfig
 from mlip.models.network import Network
-from mlip.nn import MLP, Convolution, ElementGroups, ElementLinear, EquivariantLinear, Gate, RadialEmbedding
+from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, Gate, RadialEmbedding
+from mlip.nn.build import build_convolution, convolution_irreps
 from mlip.nn.layout import canonical_irreps, natural_irreps
 from mlip.nn.weights import normal_weights
 from mlip.so3 import spherical_harmonics
+from mlip.tensor_products.couplings import couples
 from mlip_kernels.edges import EdgeTopology
 
 
@@ -32,13 +34,16 @@ class NequIPLayer(nn.Module):
         super().__init__()
         self.gate = Gate(irreps_out)
         self.normalisation = 1.0 / math.sqrt(config.average_neighbours)
-        self.up = EquivariantLinear(irreps_in, irreps_in)
-        self.convolution = Convolution(
-            irreps_in,
+        choice = config.tensor_product.convolution.choice
+        convolved_irreps = convolution_irreps(irreps_in, choice)
+        self.up = EquivariantLinear(irreps_in, convolved_irreps)
+        self.convolution = build_convolution(
+            convolved_irreps,
             config.l_max,
             self.gate.irreps_in,
             [config.radial_functions, *config.radial_hidden],
-            parity=_harmonic_parity(config),
+            choice,
+            _harmonic_parity(config),
         )
         self.down = EquivariantLinear(self.convolution.irreps_out, self.gate.irreps_in)
         self.self_connection = ElementLinear(irreps_in, self.gate.irreps_in, len(config.elements))
@@ -91,6 +96,14 @@ def _harmonic_parity(config: NequIPConfig) -> int:
 def _reachable(irreps: Irreps, hidden: Irreps, config: NequIPConfig) -> Irreps:
     """The hidden irreps that products of `irreps` with the harmonics can give: the first layer has no `0o`, say."""
     harmonics = natural_irreps(1, config.l_max, _harmonic_parity(config))
-    products = {irrep for _, source in irreps for _, harmonic in harmonics for irrep in source * harmonic}
+    coupling = config.tensor_product.convolution.choice.coupling
+    spin = (max(config.l_max, hidden.lmax) + 1) // 2
+    products = {
+        irrep
+        for _, source in irreps
+        for _, harmonic in harmonics
+        for irrep in source * harmonic
+        if irrep in hidden and couples(coupling, source.l, harmonic.l, irrep.l, spin)
+    }
     products |= {irrep for _, irrep in irreps}
     return Irreps([(channels, irrep) for channels, irrep in hidden if irrep in products])

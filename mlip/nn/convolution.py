@@ -1,14 +1,15 @@
-"""Convolution of atom features with the harmonics of the edges, weighted by a radial network."""
+"""Convolution of atom features with the harmonics of the edges, a weight per path and channel by a radial network."""
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
 from mlip.nn.layout import Block, blocks, natural_irreps
 from mlip.nn.mlp import MLP
-from mlip.so3 import wigner_3j
+from mlip.tensor_products.couplings import Coupling, couples, coupling_tensor
 from mlip_kernels import channelwise_convolution
 from mlip_kernels.channelwise_convolution import ConvolutionPath, ConvolutionTable
 from mlip_kernels.edges import EdgeTopology
@@ -19,7 +20,7 @@ class Convolution(nn.Module):
 
     Each path (l1, l2, l3) and channel has a weight that a radial network computes from the edge's length. The paths of
     one output irrep stay apart, as further channels. Harmonics are component-normalised and the coupling is
-    `sqrt(2*l3+1)` times the Wigner 3j tensor, as in MACE and NequIP.
+    `sqrt(2*l3+1)` times the Wigner 3j tensor, as in MACE and NequIP; another coupling leaves out paths and turns signs.
 
     Args:
         irreps_in: Canonical irreps of the atom features.
@@ -28,6 +29,7 @@ class Convolution(nn.Module):
         radial_widths: Numbers of radial functions and of units in each hidden layer of the radial network.
         implementation: A key of `mlip_kernels.channelwise_convolution.IMPLEMENTATIONS`.
         parity: That of harmonics of degree 1: -1, or 1 where only rotations count.
+        coupling: Which paths there are.
 
     Attributes:
         irreps_out: Irreps of the output that occur, their channels those of all paths together.
@@ -41,9 +43,11 @@ class Convolution(nn.Module):
         radial_widths: Sequence[int],
         implementation: str = "blocked",
         parity: int = -1,
+        coupling: Coupling = "clebsch_gordan",
     ) -> None:
         super().__init__()
-        self.table, self.irreps_out = convolution_table(irreps_in, l_max, {irrep for _, irrep in targets}, parity)
+        wanted = {irrep for _, irrep in targets}
+        self.table, self.irreps_out = convolution_table(irreps_in, l_max, wanted, parity, coupling)
         self.radial_network = MLP([*radial_widths, self.table.weight_dim])
         self.operation = channelwise_convolution.IMPLEMENTATIONS[implementation](self.table)
 
@@ -58,18 +62,19 @@ class Convolution(nn.Module):
 
 
 def convolution_table(
-    irreps_in: Irreps, l_max: int, targets: set[Irrep], parity: int = -1
+    irreps_in: Irreps, l_max: int, targets: set[Irrep], parity: int = -1, coupling: Coupling = "clebsch_gordan"
 ) -> tuple[ConvolutionTable, Irreps]:
     """Paths from `irreps_in` through harmonics up to `l_max` to the irreps in `targets`, and the output's irreps.
 
     Paths are ordered by output irrep, then by input irrep, then by l2; the radial weights have the same order.
     """
     harmonics = list(blocks(natural_irreps(1, l_max, parity)))
+    spin = (max(l_max, irreps_in.lmax, *(irrep.l for irrep in targets)) + 1) // 2
     sources: dict[Irrep, list[tuple[Block, Block]]] = {}
     for block in blocks(irreps_in):
         for harmonic in harmonics:
             for irrep in block.irrep * harmonic.irrep:
-                if irrep in targets:
+                if irrep in targets and couples(coupling, block.irrep.l, harmonic.irrep.l, irrep.l, spin):
                     sources.setdefault(irrep, []).append((block, harmonic))
     paths = []
     weight_offset = output_offset = 0
@@ -78,7 +83,7 @@ def convolution_table(
         output_channels = sum(block.channels for block, _ in sources[irrep])
         output_channel = 0
         for block, harmonic in sources[irrep]:
-            coupling = wigner_3j(block.irrep.l, harmonic.irrep.l, irrep.l) * math.sqrt(irrep.dim)
+            tensor = coupling_tensor(coupling, block.irrep.l, harmonic.irrep.l, irrep.l, spin)
             paths.append(
                 ConvolutionPath(
                     input_offset=block.offset,
@@ -88,7 +93,7 @@ def convolution_table(
                     output_channels=output_channels,
                     output_channel=output_channel,
                     channels=block.channels,
-                    coefficients=coupling,
+                    coefficients=tensor * (math.sqrt(irrep.dim) / np.linalg.norm(tensor)),
                 )
             )
             weight_offset += block.channels

@@ -86,5 +86,8 @@ def _mix_channels(
             mixed.append(features.new_zeros(features.shape[0], block.dim * block.channels))
             continue
         weight = weight_of(str(block.irrep)) / math.sqrt(source.channels)
-        mixed.append((source.of(features) @ weight).flatten(1))
+        # Of two matrices, since the product of three axes with two takes another way, with other rounding, where
+        # gradients are wanted.
+        rows = source.of(features).reshape(-1, source.channels)
+        mixed.append((rows @ weight).reshape(features.shape[0], -1))
     return torch.cat(mixed, 1)

@@ -132,7 +132,7 @@ def _symmetric_power(degree: int, power: int) -> list[_Map]:
     column = {monomial: index for index, monomial in enumerate(monomials)}
     parents = combinations_with_replacement(range(size), power - 1)
     merged = [column[tuple(sorted((*parent, variable)))] for parent in parents for variable in range(size)]
-    root_multiplicities = np.sqrt([_multiplicity(monomial) for monomial in monomials])
+    root_multiplicities = np.sqrt([multiplicity(monomial) for monomial in monomials])
     symmetriser = np.eye(len(monomials))[merged] / root_multiplicities
     variables = _Map(degree, np.eye(size))
     maps = []
@@ -157,6 +157,6 @@ def _couple(left: _Map, right: _Map, output: int) -> np.ndarray:
     return np.einsum("abk,am,bn->kmn", coupling, left.coefficients, right.coefficients, optimize=True)
 
 
-def _multiplicity(monomial: tuple[int, ...]) -> int:
+def multiplicity(monomial: tuple[int, ...]) -> int:
     """Number of distinct orderings of the variables of a monomial."""
     return factorial(len(monomial)) // prod(factorial(count) for count in Counter(monomial).values())

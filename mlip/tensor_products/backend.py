@@ -48,11 +48,14 @@ class Backend(ConstantModule):
     Attributes:
         couplings: Couplings that it computes, the default first.
         weight_structures: Weight structures that it can run.
+        pointwise: Whether its `factors` are the values of functions at points, the same points for both operands, so
+            that powers of functions are powers of values.
         spec: What it computes.
     """
 
     couplings: ClassVar[tuple[Coupling, ...]]
     weight_structures: ClassVar[tuple[WeightStructure, ...]] = ("none", "shared", "per_degree")
+    pointwise: ClassVar[bool] = False
 
     def __init__(self, spec: ProductSpec) -> None:
         super().__init__()
@@ -110,6 +113,19 @@ class Backend(ConstantModule):
     def bilinear(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute the bare product of operands [batch, dims[0], channels] and [batch, dims[1], channels or 1]."""
         raise NotImplementedError
+
+    def factors(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Tables A [R, dims[0]], B [R, dims[1]], C [dims[2], R] of a backend that computes `C((A x) ⊙ (B y))`.
+
+        They let a convolution sum over neighbours, and a many-body product take powers, where products are pointwise.
+
+        Args:
+            like: A tensor of the dtype and device wanted.
+
+        Returns:
+            The tables; None where the backend is of another kind.
+        """
+        return None
 
     def work(self, batch: int, channels: int, channels_in2: int, itemsize: int) -> Work:
         """Count the work of a forward product.
