@@ -267,14 +267,13 @@ class TensorProduct(nn.Module):
                     f"[{self.weight_numel}], or build it with own_weights=True."
                 )
             return None
-        if weight.ndim == 1:
-            weight = weight[None]
-        if weight.ndim != 2 or weight.shape[1] != self.weight_numel or len(weight) not in (1, len(x)):
+        rows = weight[None] if weight.ndim == 1 else weight
+        if rows.ndim != 2 or rows.shape[1] != self.weight_numel or len(rows) not in (1, len(x)):
             raise ConfigError(
                 f"the weights have shape {list(weight.shape)}: give [{len(x)}, {self.weight_numel}] or "
                 f"[{self.weight_numel}]" + ("." if self.weight_numel else ", that is none, for weights='none'.")
             )
-        return weight if self.weight_numel else None
+        return rows if self.weight_numel else None
 
 
 def act(features: Tensor, irreps: Irreps, operation: Tensor) -> Tensor:
