@@ -2,6 +2,7 @@
 
 from mlip.models.build import build_model
 from mlip.models.config import MaceConfig, NequIPConfig, parse_model_config
+from mlip.models.conversion import with_backend
 from mlip.models.model_file import load, read_header, save
 from mlip.models.potential import Potential, Prediction
 
@@ -15,4 +16,5 @@ __all__ = [
     "parse_model_config",
     "read_header",
     "save",
+    "with_backend",
 ]

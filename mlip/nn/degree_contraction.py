@@ -51,9 +51,8 @@ class DegreeContraction(nn.Module):
         self.channels = channels
         inputs = [irrep for _, irrep in natural_irreps(1, l_max)]
         outputs = [irrep for _, irrep in irreps_out]
-        self.powers = nn.ModuleList(
-            [build_power(l_max, outputs, order, channels, choice) for order in range(1, correlation + 1)]
-        )
+        powers = [build_power(l_max, outputs, order, channels, choice) for order in range(1, correlation + 1)]
+        self.powers = nn.ModuleList(powers)
         per_degree = choice.weights == "per_degree"
         weights = normal_weights(num_elements, correlation, len(outputs) if per_degree else 1, channels)
         self.output_weights = nn.Parameter(weights.detach() / sqrt(correlation))
@@ -67,12 +66,12 @@ class DegreeContraction(nn.Module):
         # The components of the output that each power fills, and the row of weights of each of them.
         components = [(row, irrep) for row, irrep in enumerate(outputs) for _ in range(irrep.dim)]
         self.dim = len(components)
-        for number, power in enumerate(self.powers):
+        for number, power in enumerate(powers):
             filled = [(place, row) for place, (row, irrep) in enumerate(components) if irrep in power.reached]
             places, rows = [place for place, _ in filled], [row if per_degree else 0 for _, row in filled]
             self.register_buffer(f"places_{number}", torch.tensor(places), persistent=False)
             self.register_buffer(f"output_rows_{number}", torch.tensor(rows), persistent=False)
-        missing = {irrep for _, irrep in components}.difference(*(power.reached for power in self.powers))
+        missing = {irrep for _, irrep in components}.difference(*(power.reached for power in powers))
         if missing:
             raise ConfigError(
                 f"many-body products of the coupling '{choice.coupling}' do not give '{min(missing)}': "

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from edge_cases import DEGREES, normal, random_edges
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,8 +11,6 @@ from mlip_kernels.channelwise_convolution import IMPLEMENTATIONS, ConvolutionPat
 from mlip_kernels.edges import EdgeTopology
 
 FLOATS = st.sampled_from([torch.float32, torch.float64])
-# Degree sequences: no atom, no edge, one edge, lonely atoms between others, equal, uneven.
-DEGREES = [[], [0], [0, 0, 0], [1], [0, 1], [2, 2, 2], [0, 5, 1, 0, 3], [1, 9, 2, 0, 17, 4, 1]]
 
 
 def random_table(seed: int) -> ConvolutionTable:
@@ -50,21 +49,10 @@ def random_table(seed: int) -> ConvolutionTable:
     return ConvolutionTable(tuple(paths), offset, 9, weight_offset, output_offset)
 
 
-def random_edges(degrees: list[int], seed: int) -> EdgeTopology:
-    generator = torch.Generator().manual_seed(seed)
-    receivers = torch.repeat_interleave(torch.arange(len(degrees)), torch.tensor(degrees, dtype=torch.int64))
-    senders = torch.randint(0, max(len(degrees), 1), (len(receivers),), generator=generator)
-    return EdgeTopology(senders, receivers, len(degrees))
-
-
 def random_operands(table: ConvolutionTable, edges: EdgeTopology, seed: int) -> tuple[torch.Tensor, ...]:
-    generator = torch.Generator().manual_seed(seed)
-    shapes = [
-        (edges.num_nodes, table.input_dim),
-        (len(edges.senders), table.harmonics_dim),
-        (len(edges.senders), table.weight_dim),
-    ]
-    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    num_edges = len(edges.senders)
+    widths = [table.input_dim, table.harmonics_dim, table.weight_dim]
+    return tuple(normal(seed, *zip([edges.num_nodes, num_edges, num_edges], widths, strict=True)))
 
 
 def by_loops(table: ConvolutionTable, operands: tuple[torch.Tensor, ...], edges: EdgeTopology) -> np.ndarray:
