@@ -1,6 +1,7 @@
 """Constants and functions of the rotation group, in float64."""
 
 from mlip.so3.couplings import bracket, gaunt, matrix_coupling, wigner_3j
+from mlip.so3.fourier import fourier_coefficients, fourier_projection
 from mlip.so3.grids import SphereGrid, sphere_grid
 from mlip.so3.paths import CouplingPath, coupling_paths
 from mlip.so3.rotations import rotation_matrices
@@ -13,6 +14,8 @@ __all__ = [
     "SymmetricBasis",
     "bracket",
     "coupling_paths",
+    "fourier_coefficients",
+    "fourier_projection",
     "gaunt",
     "matrix_coupling",
     "rotation_matrices",
