@@ -1,7 +1,24 @@
 """Our backends pass the suite that others inherit."""
 
+from typing import ClassVar
+
 from mlip.testing import TensorProductConformance
 
 
 class TestClebschGordan(TensorProductConformance):
     backend = "clebsch_gordan"
+
+
+class TestClebschGordanSparse(TensorProductConformance):
+    backend = "clebsch_gordan"
+    options: ClassVar = {"algorithm": "sparse"}
+
+
+class TestClebschGordanDense(TensorProductConformance):
+    backend = "clebsch_gordan"
+    options: ClassVar = {"algorithm": "dense"}
+
+
+class TestClebschGordanEdgeMatrix(TensorProductConformance):
+    backend = "clebsch_gordan"
+    options: ClassVar = {"algorithm": "edge_matrix"}
