@@ -22,7 +22,8 @@ ALLOWED = {
     # The evaluation in batches, which a run's last table is made with.
     "training": MIDDLE | {"calculators"},
     "calculators": MIDDLE,
-    "benchmarks": MIDDLE,
+    # What users run is what is measured: the calculator, the loss of a training step, and the machine's description.
+    "benchmarks": MIDDLE | {"calculators", "training"},
     "interop": MIDDLE,
     "models": {"data", "nn", "electrostatics"} | LOW,
     "data": {"nn", "electrostatics"} | LOW - {"mlip_kernels"},

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from mlip._version import __version__
+from mlip.cli.bench import app as bench
 from mlip.cli.convert import convert
 from mlip.cli.data import app as data
 from mlip.cli.evaluate import evaluate
@@ -94,6 +95,7 @@ def _options(
 
 
 app.add_typer(data)
+app.add_typer(bench)
 app.command()(train)
 app.command("eval")(evaluate)
 for _verb in (predict, info, convert, md, relax, quickstart):

@@ -24,9 +24,9 @@ def collect_provenance(
         "parameters": parameters,
         "seed": config.seed,
         "package_version": mlip.__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(device),
+        "machine": machine(device),
         "processes": world_size,
         "threads": torch.get_num_threads(),
         "torch_version": torch.__version__,
@@ -34,7 +34,7 @@ def collect_provenance(
     }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout that the package runs from, marked if files differ from it; None outside of one."""
     root = Path(mlip.__file__).resolve().parent.parent
     if not (root / ".git").exists():
@@ -46,8 +46,8 @@ def _commit() -> str | None:
         return None
 
 
-def _machine(device: str) -> str:
-    """The processor or GPU, in words."""
+def machine(device: str) -> str:
+    """The processor or GPU, in words; `device` is "cpu" or "cuda"."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     name = platform.processor() or platform.machine()

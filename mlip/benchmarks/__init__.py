@@ -1,0 +1,1 @@
+"""Microbenchmarks: tensor products against each other, and whole models over their tensor products."""
