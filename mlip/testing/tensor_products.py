@@ -23,7 +23,7 @@ from e3nn.o3 import Irreps
 from torch import Tensor
 
 from mlip.errors import ConfigError
-from mlip.tensor_products import TensorProduct
+from mlip.tensor_products import Backend, TensorProduct
 from mlip.tensor_products.backend import backend_class
 from mlip.tensor_products.couplings import COUPLINGS, Coupling, couples
 from mlip.tensor_products.product import Mode
@@ -213,6 +213,19 @@ class TensorProductConformance:
         }
         x, y, *_ = operands(product)
         assert error(product(x, y), reference(x, y)) <= self.tolerance
+
+    def test_factors_compute_the_bare_product(self, case: Case) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for backend in self.build(case).products:
+            assert isinstance(backend, Backend)
+            x, y = (
+                torch.randn(3, dim, channels, generator=generator, dtype=torch.float64)
+                for dim, channels in zip(backend.spec.dims, (2, 1), strict=False)
+            )
+            factors = backend.factors(x)
+            if factors is not None:
+                first, second, third = factors
+                assert error(third @ ((first @ x) * (second @ y)), backend.bilinear(x, y)) <= 1e-12
 
     def test_exactness_is_stated_truly(self, case: Case) -> None:
         assert self.build(case).exact == (self.tolerance <= 1e-6)

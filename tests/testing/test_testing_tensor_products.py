@@ -132,6 +132,12 @@ class HasMoreState(Sound):
         self.register_buffer("more", torch.zeros(1))
 
 
+class HasOtherFactors(Sound):
+    def factors(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        d1, d2, d3 = self.spec.dims
+        return like.new_ones(1, d1), like.new_ones(1, d2), like.new_ones(d3, 1)
+
+
 class DeniesExactness(Sound):
     exact = False
 
@@ -162,6 +168,7 @@ FAULTS: list[tuple[type[Backend], str]] = [
     (KeepsWhatInferenceMade, "test_inference_mode_does_not_spoil_training"),
     (Noisy, "test_the_same_bits_every_time"),
     (HasMoreState, "test_weights_of_another_backend_can_be_loaded"),
+    (HasOtherFactors, "test_factors_compute_the_bare_product"),
     (DeniesExactness, "test_exactness_is_stated_truly"),
     (CountsNoWork, "test_work_is_positive_and_grows_with_the_batch"),
     (TakesEveryOption, "test_what_is_not_declared_is_refused"),
