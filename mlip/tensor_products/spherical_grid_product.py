@@ -1,0 +1,208 @@
+"""Products of functions on a grid: transforms to the grid and back, and the pointwise product between them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+# Values of one operand that are kept at a time. On a CPU they, the other operand's and the tables share a core's
+# second-level cache; elsewhere this only bounds the memory.
+_CACHED_BYTES = 1 << 19
+_DEVICE_BYTES = 1 << 28
+
+
+class Transform(Protocol):
+    """A linear map from the components of an operand to values on a grid, with its transpose.
+
+    Attributes:
+        components: Number of components.
+        rows: Number of values.
+    """
+
+    components: int
+    rows: int
+
+    def to_grid(self, operand: Tensor, memory: Tensor) -> Tensor:
+        """Values of an operand [batch, components, channels], in memory [at least rows · batch · channels]."""
+        raise NotImplementedError
+
+    def from_grid(self, values: Tensor, result: Tensor, add: bool) -> None:
+        """Write the transpose of values, or add it, to a result [batch, components, channels]."""
+        raise NotImplementedError
+
+    def table(self) -> Tensor:
+        """The map as a matrix, [rows, components]."""
+        raise NotImplementedError
+
+    def flops(self, channels: int) -> int:
+        """Additions and multiplications of either direction for one row of the batch."""
+        raise NotImplementedError
+
+
+class DenseTransform:
+    """A transform by one matrix [rows, components]; values are [batch, rows, channels]."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.rows, self.components = matrix.shape
+        self._matrix = matrix
+
+    def to_grid(self, operand: Tensor, memory: Tensor) -> Tensor:
+        batch, _, channels = operand.shape
+        values = memory[: batch * self.rows * channels].view(batch, self.rows, channels)
+        if channels == 1:
+            torch.mm(operand[:, :, 0], self._matrix.T, out=values[:, :, 0])
+        else:
+            torch.bmm(self._matrix.expand(batch, -1, -1), operand, out=values)
+        return values
+
+    def from_grid(self, values: Tensor, result: Tensor, add: bool) -> None:
+        if result.shape[2] == 1:
+            result[:, :, 0].addmm_(values[:, :, 0], self._matrix, beta=int(add))
+        else:
+            result.baddbmm_(self._matrix.T.expand(len(result), -1, -1), values, beta=int(add))
+
+    def table(self) -> Tensor:
+        return self._matrix
+
+    def flops(self, channels: int) -> int:
+        return 2 * self.rows * self.components * channels
+
+
+class SeparableTransform:
+    """A transform by functions of θ for each order, then a Fourier series in φ.
+
+    Values are [φ nodes · sectors · θ nodes, batch, channels], so that the series is one large matrix product.
+
+    Args:
+        profiles: Functions of θ of the components of each order, [sectors · θ nodes, components of that order].
+        fourier: The waves of these orders, [φ nodes, orders].
+        sorting: Components by order, [components].
+        unsorting: The inverse of that permutation.
+    """
+
+    def __init__(self, profiles: Sequence[Tensor], fourier: Tensor, sorting: Tensor, unsorting: Tensor) -> None:
+        self.components = len(sorting)
+        self._theta_rows = len(profiles[0])
+        self.rows = len(fourier) * self._theta_rows
+        self._profiles = profiles
+        self._fourier = fourier
+        self._sorting = sorting
+        self._unsorting = unsorting
+
+    def to_grid(self, operand: Tensor, memory: Tensor) -> Tensor:
+        batch, _, channels = operand.shape
+        columns = operand.transpose(0, 1).index_select(0, self._sorting).flatten(1)
+        series = operand.new_empty(len(self._profiles), self._theta_rows, batch * channels)
+        for profile, part, wave in self._by_order(columns, series):
+            torch.mm(profile, part, out=wave)
+        values = memory[: self.rows * batch * channels].view(len(self._fourier), -1)
+        torch.mm(self._fourier, series.flatten(1), out=values)
+        return values.view(self.rows, batch, channels)
+
+    def from_grid(self, values: Tensor, result: Tensor, add: bool) -> None:
+        _, batch, channels = values.shape
+        series = torch.mm(self._fourier.T, values.reshape(len(self._fourier), -1))
+        series = series.view(len(self._profiles), self._theta_rows, batch * channels)
+        columns = values.new_empty(self.components, batch * channels)
+        for profile, part, wave in self._by_order(columns, series):
+            torch.mm(profile.T, wave, out=part)
+        columns = columns.index_select(0, self._unsorting).unflatten(1, (batch, channels)).transpose(0, 1)
+        if add:
+            result.add_(columns)
+        else:
+            result.copy_(columns)
+
+    def table(self) -> Tensor:
+        per_order = [
+            (waves[:, None, None] * profile).flatten(0, 1)
+            for waves, profile in zip(self._fourier.T, self._profiles, strict=True)
+        ]
+        return torch.cat(per_order, 1).index_select(1, self._unsorting)
+
+    def flops(self, channels: int) -> int:
+        return 2 * channels * self._theta_rows * (self.components + self._fourier.numel())
+
+    def _by_order(self, columns: Tensor, series: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Profiles, components [of the order, batch · channels] and function of θ [rows, batch · channels] by order."""
+        parts = columns.split([profile.shape[1] for profile in self._profiles])
+        return zip(self._profiles, parts, series, strict=True)
+
+
+Leg = tuple[Transform, ...]
+
+
+class GridProduct(torch.autograd.Function):
+    """`third^T Σ_t (first_t x) ⊙ (second_t y)`, computed in chunks of the batch that stay in the cache.
+
+    Each of the three legs is one transform, or one for each term t. The form is linear in x, y and what it is paired
+    with, so that its gradients are the same form with the legs swapped. It keeps x and y for them and nothing on the
+    grid: values there are computed again, which is cheaper than to write and read them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, channels: int, first: Leg, second: Leg, third: Leg) -> Tensor:
+        """Multiply x [batch, d1, C] and y [batch, d2, C]; either may have one channel for all of the other's.
+
+        Args:
+            ctx: Autograd's context.
+            x: First operand.
+            y: Second operand.
+            channels: Of the result: C, or 1 for the sum over channels.
+            first: Transforms of x.
+            second: Transforms of y.
+            third: Transforms whose transposes lead from the grid to the result.
+
+        Returns:
+            [batch, d3, channels].
+        """
+        ctx.save_for_backward(x, y)
+        ctx.legs = first, second, third
+        result = x.new_empty(len(x), third[0].components, channels)
+        if x.shape[2] < y.shape[2]:
+            x, y, first, second = y, x, second, first
+        chunk = _chunk(x, first[0].rows)
+        numbers = min(chunk, len(x)) * first[0].rows
+        memory_x = [x.new_empty(numbers * x.shape[2]) for _ in first]
+        memory_y = [x.new_empty(numbers * y.shape[2]) for _ in second]
+        for part_x, part_y, part in zip(x.split(chunk), y.split(chunk), result.split(chunk), strict=True):
+            values_x = [leg.to_grid(part_x, memory) for leg, memory in zip(first, memory_x, strict=True)]
+            values_y = [leg.to_grid(part_y, memory) for leg, memory in zip(second, memory_y, strict=True)]
+            for number, (transform, values) in enumerate(_products(values_x, values_y, third)):
+                if values.shape[2] > channels:
+                    values = values.sum(2, keepdim=True)
+                transform.from_grid(values, part, add=number > 0)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, y = ctx.saved_tensors
+        first, second, third = ctx.legs
+        (gradient,) = gradients
+        of_x = of_y = None
+        if ctx.needs_input_grad[0]:
+            of_x = GridProduct.apply(gradient, y, x.shape[2], third, second, first)
+        if ctx.needs_input_grad[1]:
+            of_y = GridProduct.apply(gradient, x, y.shape[2], third, first, second)
+        return of_x, of_y, None, None, None, None
+
+
+def _products(x: list[Tensor], y: list[Tensor], third: Leg) -> Iterator[tuple[Transform, Tensor]]:
+    """Products of the values of x with as many channels or one of y, and the transform that each belongs to.
+
+    A leg of one transform serves all terms. Values of x are overwritten where they are needed no more.
+    """
+    if len(third) == 1:
+        total = x[0].mul_(y[0])
+        for more_x, more_y in zip(x[1:], y[1:], strict=True):
+            total.addcmul_(more_x, more_y)
+        yield third[0], total
+    else:
+        for term, transform in enumerate(third):
+            yield transform, x[term % len(x)] * y[term % len(y)]
+
+
+def _chunk(operand: Tensor, rows: int) -> int:
+    """Rows of the batch whose values on the grid are computed together."""
+    size = _CACHED_BYTES * torch.get_num_threads() if operand.device.type == "cpu" else _DEVICE_BYTES
+    return max(1, size // (operand.element_size() * rows * operand.shape[2]))
