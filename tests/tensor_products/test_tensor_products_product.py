@@ -191,10 +191,9 @@ def test_work_is_the_sum_over_the_channels() -> None:
     product = TensorProduct("2x0e+3x1o", "0e+1o", "2x0e+3x1o", weights="none")
     alone = [TensorProduct(each, "0e+1o", each, weights="none") for each in ("2x0e", "3x1o")]
     assert product.work(10).flops == sum(each.work(10).flops for each in alone)
-    # Operands, result and weights of 5 float32 rows and the constant 1 of the only path.
-    scalar = TensorProduct("2x0e", "0e", "2x0e", weights="shared")
-    constants = sum(buffer.numel() for buffer in scalar.buffers())
-    assert scalar.work(5).bytes == 4 * (5 * (2 + 1 + 2) + constants + 5 * 2)
+    # Operands, result and weights of 5 rows in float32, and the only coefficient, which is 1.
+    scalar = TensorProduct("2x0e", "0e", "2x0e", weights="shared", algorithm="dense")
+    assert scalar.work(5).bytes == 4 * (5 * (2 + 1 + 2) + 1 + 5 * 2)
 
 
 def test_the_representation_names_everything() -> None:
