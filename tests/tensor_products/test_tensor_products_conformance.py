@@ -22,3 +22,22 @@ class TestClebschGordanDense(TensorProductConformance):
 class TestClebschGordanEdgeMatrix(TensorProductConformance):
     backend = "clebsch_gordan"
     options: ClassVar = {"algorithm": "edge_matrix"}
+
+
+class TestGauntFourier(TensorProductConformance):
+    backend = "gaunt_fourier"
+
+
+class TestGauntFourierByFastTransforms(TensorProductConformance):
+    backend = "gaunt_fourier"
+    options: ClassVar = {"algorithm": "fft"}
+
+
+class TestSphericalGridDense(TensorProductConformance):
+    backend = "spherical_grid"
+    options: ClassVar = {"transform": "dense"}
+
+
+class TestSphericalGridSeparable(TensorProductConformance):
+    backend = "spherical_grid"
+    options: ClassVar = {"transform": "separable"}
