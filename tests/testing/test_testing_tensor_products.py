@@ -1,5 +1,7 @@
 """The suite for backends finds what can be wrong with one."""
 
+import importlib
+import sys
 from typing import Any
 
 import pytest
@@ -198,3 +200,10 @@ def test_a_sound_backend_passes(monkeypatch: pytest.MonkeyPatch, test: str) -> N
 def test_a_fault_is_found(monkeypatch: pytest.MonkeyPatch, fault: type[Backend], test: str) -> None:
     with pytest.raises((AssertionError, RuntimeError, pytest.fail.Exception)):
         run(monkeypatch, fault, test)
+
+
+def test_a_missing_pytest_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytest", None)
+    monkeypatch.delitem(sys.modules, "mlip.testing")
+    with pytest.raises(ModuleNotFoundError, match=r"mlip\.testing needs pytest, which is not installed"):
+        importlib.import_module("mlip.testing")
