@@ -51,7 +51,8 @@ def _sentence(schema: type[BaseModel], values: Mapping[str, Any], where: str, er
         subject = f"'{name}' in {where}" if path else where
     else:
         subject = f"'{name}: {value!r}' in {where}" if path else f"{value!r} as {where}"
-    return f"{subject} is not valid: {reason}."
+    # A reason of our own may be a sentence already, or a question.
+    return f"{subject} is not valid: {reason}" + ("" if reason.endswith((".", "?")) else ".")
 
 
 def _wrong_tag(schema: type[BaseModel], problem: ErrorDetails, path: list[str], where: str) -> str:

@@ -4,6 +4,7 @@ from mlip.nn.contraction import SymmetricContraction
 from mlip.nn.convolution import Convolution
 from mlip.nn.elements import ElementGroups
 from mlip.nn.gate import Gate
+from mlip.nn.interaction import FeatureInteraction
 from mlip.nn.linear import ElementLinear, EquivariantLinear
 from mlip.nn.mlp import MLP
 from mlip.nn.radial import RadialEmbedding, polynomial_cutoff
@@ -15,6 +16,7 @@ __all__ = [
     "ElementGroups",
     "ElementLinear",
     "EquivariantLinear",
+    "FeatureInteraction",
     "Gate",
     "RadialEmbedding",
     "SymmetricContraction",

@@ -105,7 +105,7 @@ def test_results_of_a_new_contraction_have_variance_one() -> None:
     for coupling, backend in CASES:
         output = Irreps(f"{channels}x0e+{channels}x1o")
         choice = ProductChoice(backend, coupling, "per_degree")
-        contraction = build_contraction(1, channels, output, 2, 1, choice)
+        contraction = build_contraction(1, channels, output, 2, 1, choice).float()
         groups = ElementGroups.from_elements(torch.zeros(200, dtype=torch.int64), 1)
         values = contraction(torch.randn(200, 4 * channels), groups)
         second = values.pow(2).mean(0).split([channels, 3 * channels])
