@@ -41,3 +41,7 @@ class TestSphericalGridDense(TensorProductConformance):
 class TestSphericalGridSeparable(TensorProductConformance):
     backend = "spherical_grid"
     options: ClassVar = {"transform": "separable"}
+
+
+class TestSpinMatrix(TensorProductConformance):
+    backend = "matrix"
