@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlip.tensor_products.backend import Backend
-from mlip.tensor_products.clebsch_gordan.tally import NOTHING, Tally
+from mlip.tensor_products.clebsch_gordan.tally import Tally
 from mlip.tensor_products.couplings import COUPLINGS, Coupling
 from mlip.tensor_products.spec import WEIGHT_STRUCTURES, ProductPath, ProductSpec, WeightStructure
 
@@ -55,43 +55,50 @@ class Algorithm(Backend):
         return path.in1, path.in2
 
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        if self.spec.weights == "per_path":
+        if self.spec.weights == "per_path" and weight is not None:
             return self.sum_of_paths(x, y, weight)
+        if self.spec.weights == "shared" and weight is not None and self.spec.dims[0] >= self.spec.dims[2]:
+            # In place: memory for one more large tensor can cost more than all the arithmetic.
+            return self.bilinear(x, y).mul_(weight)
         return super().forward(x, y, weight)
 
     def bilinear(self, x: Tensor, y: Tensor) -> Tensor:
         if self.spec.weights == "per_path":
-            return self.sum_of_paths(x, y, None)
+            return self.sum_of_paths(x, y, x.new_ones(1, self.spec.weight_rows, 1))
         return self.multiply(0, x, y)
 
     def multiply(self, number: int, x: Tensor, y: Tensor) -> Tensor:
         """The product of block `number` of the components that enter it, [batch, components that come out, channels]"""
         raise NotImplementedError
 
-    def sum_of_paths(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        """The sum over paths with a weight each, [batch or 1, paths, channels], or without."""
+    def sum_of_paths(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """The sum over paths with a weight each, [batch or 1, paths, channels]."""
         sums: dict[int, Tensor] = {}
         for number, block in enumerate(self.blocks):
             product = self.multiply(number, x[:, block.in1], y[:, block.in2])
             paths = [self.spec.paths[path] for path in block.paths]
             pieces = product.split([path.irrep_out.dim for path in paths], 1)
             for place, path, piece in zip(block.paths, paths, pieces, strict=True):
-                weighted = piece if weight is None else piece * weight[:, place, None]
-                sums[path.out] = sums[path.out] + weighted if path.out in sums else weighted
+                if path.out in sums:
+                    sums[path.out].addcmul_(piece, weight[:, place, None])
+                else:
+                    sums[path.out] = piece * weight[:, place, None]
         return torch.cat([sums[out] for out in range(len(self.spec.irreps_out))], 1)
 
     def tally(self, channels: int, channels_in2: int) -> Tally:
         """Counts of a forward product. Weights per path count as operations and numbers, no weights among the flops."""
         if self.spec.weights == "per_degree":
             channels_in2 = channels
-        total = sum((self.tally_of_block(block, channels, channels_in2) for block in self.blocks), NOTHING)
+        total = sum((self.tally_of_block(block, channels, channels_in2) for block in self.blocks), Tally(0))
         if self.spec.weights != "per_path":
             return total
-        pieces = [path.irrep_out.dim * channels for path in self.spec.paths]
+        pieces = sum(path.irrep_out.dim for path in self.spec.paths) * channels
         result = self.spec.dims[2] * channels
-        weighting = Tally(len(pieces), 0, 0, 3 * sum(pieces))
-        sums = Tally(len(pieces) - len(self.spec.irreps_out), 0, sum(pieces) - result, 3 * (sum(pieces) - result))
-        return total + weighting + sums + Tally(1, 0, 0, 2 * result)
+        return total + Tally(
+            operations=1 + 3 * len(self.spec.paths) + 3 * len(self.blocks),
+            elementwise_flops=pieces - result,
+            numbers=4 * pieces + result,
+        )
 
     def tally_of_block(self, block: Block, channels: int, channels_in2: int) -> Tally:
         """Counts of `multiply`."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mlip.tensor_products.clebsch_gordan.algorithm import Algorithm, Block
-from mlip.tensor_products.clebsch_gordan.tally import Tally
+from mlip.tensor_products.clebsch_gordan.tally import Tally, tally_of_products
 from mlip.tensor_products.spec import ProductSpec
 
 
@@ -27,9 +27,5 @@ class Dense(Algorithm):
     def tally_of_block(self, block: Block, channels: int, channels_in2: int) -> Tally:
         d1, d2, d3 = block.tensor.shape
         pairs = d1 * d2 * channels
-        return Tally(
-            operations=2,
-            matrix_flops=2 * d3 * pairs,
-            elementwise_flops=pairs,
-            numbers=d1 * channels + d2 * channels_in2 + 2 * pairs + d3 * channels,
-        )
+        outer = Tally(4, elementwise_flops=pairs, numbers=d1 * channels + d2 * channels_in2 + pairs, temporary=pairs)
+        return outer + tally_of_products(d3, d1 * d2, channels)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mlip.tensor_products.clebsch_gordan.algorithm import Algorithm, Block
-from mlip.tensor_products.clebsch_gordan.tally import Tally
+from mlip.tensor_products.clebsch_gordan.tally import Tally, tally_of_products
 from mlip.tensor_products.spec import ProductPath, ProductSpec
 
 
@@ -51,7 +51,7 @@ class EdgeMatrix(Algorithm):
     def multiply(self, number: int, x: Tensor, y: Tensor) -> Tensor:
         coefficients = self.constant(f"coefficients_{number}", x)
         if y.shape[2] == 1:
-            return torch.bmm(_matrices(y, coefficients).transpose(1, 2), x)
+            return _apply(_matrices(y, coefficients), x)
         d2, d1, d3 = coefficients.shape
         total = x.new_zeros(len(x), d3, x.shape[2])
         if d1 <= d2:
@@ -70,7 +70,7 @@ class EdgeMatrix(Algorithm):
                 [x[:, self.spec.slices(self.spec.paths[number])[0]] * weight[:, number, None] for number in numbers], 1
             )
             matrices = _matrices(y, self.constant(f"entering_{out}", x))
-            results.append(torch.bmm(matrices.transpose(1, 2), entering))
+            results.append(_apply(matrices, entering))
         return torch.cat(results, 1)
 
     def weighted_degrees(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
@@ -83,36 +83,34 @@ class EdgeMatrix(Algorithm):
         matrices = torch.cat(
             [_matrices(entry, part) for entry, part in zip(y.split(widths, 1), coefficients, strict=True)], 1
         )
-        return torch.bmm(matrices.transpose(1, 2), entering.flatten(1, 2)) * of_out.index_select(1, rows_out)
+        return _apply(matrices, entering.flatten(1, 2)).mul_(of_out.index_select(1, rows_out))
 
     def tally(self, channels: int, channels_in2: int) -> Tally:
         d1, d2, d3 = self.spec.dims
         if channels_in2 == 1 and self.spec.weights == "per_degree":
             entries = len(self.spec.irreps_in2)
-            matrices = Tally(1 + entries, 2 * d2 * d1 * d3, 0, d2 + 3 * entries * d1 * d3)
-            weighting = Tally(1, 0, 0, (1 + entries) * d1 * channels)
-            return matrices + weighting + _tally_of_products(entries * d1, d3, channels)
+            matrices = Tally(3 + 5 * entries, matrix_flops=2 * d2 * d1 * d3, numbers=d2 + 3 * entries * d1 * d3)
+            weighting = Tally(12, numbers=(1 + entries) * d1 * channels, temporary=entries * d1 * channels)
+            return matrices + weighting + _tally_of_application(entries * d1, d3, channels)
         if channels_in2 == 1 and self.weights_enter:
-            total = Tally(1, 0, 0, 2 * d3 * channels)
+            total = Tally(1, numbers=2 * d3 * channels)
             for out, numbers in enumerate(self.paths_to):
                 entering = sum(self.spec.paths[number].irrep_in1.dim for number in numbers)
                 width = self.spec.irreps_out[out].dim
-                total += Tally(1 + len(numbers), 0, 0, 5 * entering * channels)
-                total += _tally_of_matrices(d2, entering, width) + _tally_of_products(entering, width, channels)
+                total += Tally(1 + 5 * len(numbers), numbers=5 * entering * channels, temporary=entering * channels)
+                total += _tally_of_matrices(d2, entering, width) + _tally_of_application(entering, width, channels)
             return total
         return super().tally(channels, channels_in2)
 
     def tally_of_block(self, block: Block, channels: int, channels_in2: int) -> Tally:
         d1, d2, d3 = block.tensor.shape
         if channels_in2 == 1:
-            return _tally_of_matrices(d2, d1, d3) + _tally_of_products(d1, d3, channels)
+            return _tally_of_matrices(d2, d1, d3) + _tally_of_application(d1, d3, channels)
         rounds, other = min(d1, d2), max(d1, d2)
-        return Tally(
-            operations=1 + 2 * rounds,
-            matrix_flops=rounds * 2 * d3 * other * channels,
-            elementwise_flops=rounds * 2 * d3 * channels,
-            numbers=(d3 + rounds * (other + 4 * d3 + 1)) * channels,
+        one_round = tally_of_products(d3, other, channels) + Tally(
+            4, elementwise_flops=2 * d3 * channels, numbers=(3 * d3 + 1) * channels
         )
+        return sum([one_round] * rounds, Tally(1, numbers=d3 * channels))
 
 
 def _matrices(y: Tensor, coefficients: Tensor) -> Tensor:
@@ -120,12 +118,22 @@ def _matrices(y: Tensor, coefficients: Tensor) -> Tensor:
     return (y[:, :, 0] @ coefficients.flatten(1)).unflatten(1, coefficients.shape[1:])
 
 
+def _apply(matrices: Tensor, x: Tensor) -> Tensor:
+    """Transposed matrices [batch, d1, d3] applied to [batch, d1, channels]."""
+    if x.shape[1] == 1:
+        # The product of a column and a row, which takes several times as long as a matrix product.
+        return matrices.transpose(1, 2) * x
+    return torch.bmm(matrices.transpose(1, 2), x)
+
+
 def _tally_of_matrices(d2: int, d1: int, d3: int) -> Tally:
-    return Tally(1, 2 * d2 * d1 * d3, 0, d2 + d1 * d3)
+    return Tally(5, matrix_flops=2 * d2 * d1 * d3, numbers=d2 + d1 * d3)
 
 
-def _tally_of_products(d1: int, d3: int, channels: int) -> Tally:
-    return Tally(1, 2 * d1 * d3 * channels, 0, d1 * d3 + (d1 + d3) * channels)
+def _tally_of_application(d1: int, d3: int, channels: int) -> Tally:
+    if d1 == 1:
+        return Tally(1, elementwise_flops=d3 * channels, numbers=d3 + (1 + d3) * channels)
+    return tally_of_products(d3, d1, channels)
 
 
 def _stacked(spec: ProductSpec, numbers: list[int]) -> np.ndarray:

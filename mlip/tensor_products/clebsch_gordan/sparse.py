@@ -20,10 +20,8 @@ class Sparse(Algorithm):
 
     def __init__(self, spec: ProductSpec) -> None:
         super().__init__(spec)
-        self.rounds = []
         for number, block in enumerate(self.blocks):
             in1, in2, coefficients = _rounds(block.tensor)
-            self.rounds.append(len(coefficients))
             self.register_buffer(f"in1_{number}", torch.tensor(in1), persistent=False)
             self.register_buffer(f"in2_{number}", torch.tensor(in2), persistent=False)
             self.register_constant(f"coefficients_{number}", torch.tensor(coefficients)[:, :, None])
@@ -37,13 +35,12 @@ class Sparse(Algorithm):
         return total
 
     def tally_of_block(self, block: Block, channels: int, channels_in2: int) -> Tally:
-        rounds, components = np.count_nonzero(np.abs(block.tensor) > _ZERO, axis=(0, 1)).max(), block.tensor.shape[2]
-        one, other = components * channels, components * channels_in2
+        rounds = int(np.count_nonzero(np.abs(block.tensor) > _ZERO, axis=(0, 1)).max())
+        of_x, of_y = (block.tensor.shape[2] * each for each in (channels, channels_in2))
         return Tally(
-            operations=int(1 + 4 * rounds),
-            matrix_flops=0,
-            elementwise_flops=int(rounds * (2 * one + other)),
-            numbers=int(one + rounds * (5 * one + 5 * other)),
+            operations=6 + 4 * rounds,
+            elementwise_flops=rounds * (2 * of_x + of_y),
+            numbers=of_x + rounds * 5 * (of_x + of_y),
         )
 
 
