@@ -51,7 +51,8 @@ class Counter(TorchDispatchMode):
         elif name in ("addcmul", "addcmul_"):
             self.elementwise_flops += 2 * result.numel()
         if isinstance(result, Tensor):
-            self.largest = max(self.largest, result.numel())
+            # The memory behind it: a view may show the same numbers many times over.
+            self.largest = max(self.largest, result.untyped_storage().nbytes() // result.itemsize)
         return result
 
 
