@@ -1,7 +1,7 @@
 """Who is measured: our backends, and other packages' products of the same paths, weights and outputs."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,8 +56,12 @@ class Contender:
     product: TensorProduct | None
 
 
-def parse_requests(text: str) -> list[Request]:
+def parse_requests(text: str, packages: Mapping[str, str] = baselines.PACKAGES) -> list[Request]:
     """Contenders from a list such as `clebsch_gordan,cp:rank=31,e3nn`; options follow the name after colons.
+
+    Args:
+        text: The list.
+        packages: Products of other packages that may be named, with the package that each needs.
 
     Raises:
         ConfigError: one is unknown or not installed, or an option has no value.
@@ -65,8 +69,8 @@ def parse_requests(text: str) -> list[Request]:
     requests = []
     for part in text.split(","):
         name, *options = part.strip().split(":")
-        choose("backend", name, [*backends(), *baselines.PACKAGES])
-        package = baselines.PACKAGES.get(name)
+        choose("backend", name, [*backends(), "auto", *packages])
+        package = packages.get(name)
         if package is not None and importlib.util.find_spec(package) is None:
             raise ConfigError(f"the backend '{name}' needs the package {package}: install it, or leave it out.")
         values = {}
@@ -104,6 +108,11 @@ def build_contender(request: Request, problem: Problem, dtype: torch.dtype, devi
             True,
             "; ".join(each for each in differs if each),
             None,
+        )
+    reserved = {"coupling", "weights", "mode"} & set(request.options)
+    if reserved:
+        raise ConfigError(
+            f"'{reserved.pop()}' in '{request.label}' is the same for all contenders: give it as an option."
         )
     x, y, z = problem.irreps
     product = TensorProduct(

@@ -64,7 +64,7 @@ def draw(folder: Path, records: Sequence[Record]) -> list[Path]:
                 forward, "forward, ms per unit of expressivity", lambda record: record.expressivity
             )
             drawn.append(_save(per_unit, folder / "time_per_expressivity.png"))
-        if any(record.contender.startswith("cp") for record in forward):
+        if any(record.exact is False for record in forward):
             drawn.append(_save(_error_against_time(forward), folder / "error_against_time.png"))
     return drawn
 

@@ -10,12 +10,13 @@ from mlip.benchmarks.contenders import Contender, Request, build_contender, rela
 from mlip.benchmarks.memory import peak_memory
 from mlip.benchmarks.passes import Pass, forward_and_backward, make_step
 from mlip.benchmarks.problems import Operands, Problem, Setting, make_operands, make_problem
-from mlip.benchmarks.records import Record
+from mlip.benchmarks.records import Record, failure
 from mlip.benchmarks.roofline import Roofline
 from mlip.benchmarks.timing import Statistics, Stopwatch, interleave
 from mlip.errors import ConfigError
 from mlip.tensor_products import expressivity, interactability
 from mlip.tensor_products.couplings import Coupling
+from mlip.tensor_products.cp import CP
 from mlip.tensor_products.product import Mode
 from mlip.tensor_products.spec import WeightStructure
 
@@ -96,10 +97,8 @@ def _run_degree(plan: Plan, setting: Setting, degree: int, roofline: Roofline) -
                 _refuse_large_operands(plan, problem)
                 operands = operands or make_operands(problem, plan.dtype, plan.device)
                 entries.append(_prepare(plan, problem, request, operands, record))
-            except ConfigError as error:
-                skipped.append(replace(record, reason=str(error)))
             except Exception as error:  # One contender's defect must not cost the others their results.
-                skipped.append(replace(record, reason=_failure(error)))
+                skipped.append(replace(record, reason=failure(error)))
     measured: list[Record] = []
     for which in plan.passes:
         done, failed = _time_pass(plan, which, entries, roofline)
@@ -151,12 +150,11 @@ def _prepare(plan: Plan, problem: Problem, request: Request, operands: Operands,
     _refuse_beyond(plan.memory_limit, size + probed * problem.batch / len(probe.x))
     error = relative_error(contender, problem, operands)
     peak = peak_memory(lambda: forward_and_backward(contender.call, own), plan.device)
-    differs = contender.differs
-    if not contender.exact:
-        differs = "; ".join(each for each in (differs, f"approximate, relative error {error:.1e}") if each)
+    differs = [contender.differs, *([] if contender.exact else [_approximation(contender, error)])]
     record = replace(
         record,
-        differs=differs,
+        exact=contender.exact,
+        differs="; ".join(each for each in differs if each),
         paths=len(problem.spec.paths),
         expressivity=_expressivity(contender, problem),
         interactions=_interactions(contender, problem),
@@ -173,6 +171,12 @@ def _prepare(plan: Plan, problem: Problem, request: Request, operands: Operands,
             bytes=work.bytes,
         )
     return _Entry(contender, own, record)
+
+
+def _approximation(contender: Contender, error: float) -> str:
+    ranks = [part.rank for part in contender.product.products if isinstance(part, CP)] if contender.product else []
+    how = f"truncated at rank {ranks[0]}" if ranks else "approximate"
+    return f"{how}, relative error {error:.1e}"
 
 
 def _expressivity(contender: Contender, problem: Problem) -> int:
@@ -201,7 +205,7 @@ def _time_pass(plan: Plan, which: Pass, entries: list[_Entry], roofline: Rooflin
         try:
             seconds = stopwatch.warm_up(steps[number], plan.call_limit)
         except Exception as error:  # For example a package without double backward.
-            failed.append(replace(record, reason=_failure(error)))
+            failed.append(replace(record, reason=failure(error)))
             del steps[number]
             continue
         if seconds > plan.call_limit:
@@ -231,8 +235,3 @@ def _timed(record: Record, which: Pass, times: Statistics, roofline: Roofline) -
         gbytes=record.bytes / times.median / 1e9,
         roofline_fraction=flops / roofline.attainable(record.flops, record.bytes),
     )
-
-
-def _failure(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -13,6 +13,7 @@ import torch
 import mlip
 from mlip.benchmarks.roofline import Roofline
 from mlip.data.files import written_beside
+from mlip.errors import MLIPError
 from mlip.training.provenance import commit, machine
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Record:
         measured: What was timed: a pass of a product; "" where the contender was skipped altogether.
         reason: Why it was not measured; "" if it was.
         differs: In what it is not the Clebsch-Gordan product with all paths, or not of the same form.
+        exact: Whether it claims to compute its coupling to rounding.
         paths: Number of paths.
         expressivity: Dimension of the family of maps that the weights reach.
         interactions: Number of triples of degrees that can be non-zero.
@@ -88,6 +90,7 @@ class Record:
     measured: str = ""
     reason: str = ""
     differs: str = ""
+    exact: bool | None = None
     paths: int | None = None
     expressivity: int | None = None
     interactions: int | None = None
@@ -120,3 +123,11 @@ def write_csv(path: Path, environment: Environment, records: "Sequence[Dataclass
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
         table.writeheader()
         table.writerows(rows)
+
+
+def failure(error: Exception) -> str:
+    """Why something was not measured, in one line: our own sentence, or another error with its name."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, MLIPError):
+        return lines[0]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -128,15 +128,15 @@ def _console_columns(passes: list[str]) -> list[_Column]:
     """What fits on eighty columns."""
 
     def median(which: str) -> Callable[[Row], str]:
-        return lambda row: _number(row.times[which].median_ms, ".3g") if which in row.times else "–"
+        return lambda row: number_cell(row.times[which].median_ms, ".3g") if which in row.times else "–"
 
     return [
         _Column("L", lambda row: str(row.common.degree)),
         _Column("contender", lambda row: row.common.contender, text=True),
         *(_Column(_SHORT_TITLES[which], median(which)) for which in passes),
-        _Column("× e3nn", lambda row: _number(row.of_e3nn, ".2f")),
-        _Column("paths", lambda row: _number(row.common.paths, "d")),
-        _Column("expr.", lambda row: _number(row.common.expressivity, "d")),
+        _Column("× e3nn", lambda row: number_cell(row.of_e3nn, ".2f")),
+        _Column("paths", lambda row: number_cell(row.common.paths, "d")),
+        _Column("expr.", lambda row: number_cell(row.common.expressivity, "d")),
     ]
 
 
@@ -145,17 +145,17 @@ def _figures() -> list[_Column]:
         return row.times.get("forward", row.common)
 
     return [
-        _Column("× e3nn", lambda row: _number(row.of_e3nn, ".2f")),
-        _Column("paths", lambda row: _number(row.common.paths, "d")),
-        _Column("expressivity", lambda row: _number(row.common.expressivity, "d")),
-        _Column("interactions", lambda row: _number(row.common.interactions, "d")),
-        _Column("error", lambda row: _number(row.common.error, ".1e")),
-        _Column("equivariance error", lambda row: _number(row.common.equivariance_error, ".1e")),
-        _Column("GF/s", lambda row: _number(forward(row).gflops, ".3g")),
-        _Column("GB/s", lambda row: _number(forward(row).gbytes, ".3g")),
-        _Column("of roofline", lambda row: _number(forward(row).roofline_fraction, ".1%")),
-        _Column("peak MB", lambda row: _number(row.common.peak_memory_mb, ".3g")),
-        _Column("construction s", lambda row: _number(row.common.construction_s, ".2g")),
+        _Column("× e3nn", lambda row: number_cell(row.of_e3nn, ".2f")),
+        _Column("paths", lambda row: number_cell(row.common.paths, "d")),
+        _Column("expressivity", lambda row: number_cell(row.common.expressivity, "d")),
+        _Column("interactions", lambda row: number_cell(row.common.interactions, "d")),
+        _Column("error", lambda row: number_cell(row.common.error, ".1e")),
+        _Column("equivariance error", lambda row: number_cell(row.common.equivariance_error, ".1e")),
+        _Column("GF/s", lambda row: number_cell(forward(row).gflops, ".3g")),
+        _Column("GB/s", lambda row: number_cell(forward(row).gbytes, ".3g")),
+        _Column("of roofline", lambda row: number_cell(forward(row).roofline_fraction, ".1%")),
+        _Column("peak MB", lambda row: number_cell(row.common.peak_memory_mb, ".3g")),
+        _Column("construction s", lambda row: number_cell(row.common.construction_s, ".2g")),
     ]
 
 
@@ -163,18 +163,40 @@ _DIFFERS = _Column("differs", lambda row: row.common.differs or "–", text=True
 
 
 def _markdown_table(columns: list[_Column], chosen: list[Row]) -> list[str]:
-    head = "| " + " | ".join(column.title for column in columns) + " |"
-    rule = "|" + "|".join("---" if column.text else "---:" for column in columns) + "|"
-    return [head, rule, *("| " + " | ".join(column.cell(row) for column in columns) + " |" for row in chosen)]
+    cells = ([column.cell(row) for column in columns] for row in chosen)
+    return markdown_table([column.title for column in columns], cells, [column.text for column in columns])
+
+
+def machine_sentence(environment: Environment) -> str:
+    """Device, threads, versions and date."""
+    commit = f" ({environment.commit})" if environment.commit else ""
+    return (
+        f"{environment.device}, threads used: {environment.threads}, mlip {environment.mlip_version}{commit}, "
+        f"torch {environment.torch_version}, {environment.date}."
+    )
+
+
+def markdown_table(titles: Sequence[str], cells: Iterable[Sequence[str]], text: Sequence[bool]) -> list[str]:
+    """Lines of a table; columns of text are aligned to the left, others to the right."""
+    rule = "|" + "|".join("---" if each else "---:" for each in text) + "|"
+    return [f"| {' | '.join(titles)} |", rule, *(f"| {' | '.join(row)} |" for row in cells)]
+
+
+def time_cell(median: float | None, p20: float | None, p80: float | None) -> str:
+    """Milliseconds with their spread."""
+    return "–" if median is None else f"{median:.3g} ({p20:.3g}–{p80:.3g})"
+
+
+def number_cell(value: float | None, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None else format(value, form)
 
 
 def _machine_lines(environment: Environment, records: Sequence[Record]) -> list[str]:
     first = records[0]
     lines = [
-        f"{environment.device}, {environment.threads} threads, mlip {environment.mlip_version}"
-        + (f" ({environment.commit})" if environment.commit else "")
-        + f", torch {environment.torch_version}, {environment.date}. {first.batch} rows of {first.channels} channels, "
-        f"{first.dtype}, weights {first.weights}, mode {first.mode}.",
+        f"{machine_sentence(environment)} {first.batch} rows of {first.channels} channels, {first.dtype}, "
+        f"weights {first.weights}, mode {first.mode}.",
     ]
     if environment.peak_gflops is not None:
         lines.append(
@@ -216,10 +238,4 @@ def _milliseconds(record: Record) -> float:
 
 
 def _time_cell(record: Record | None) -> str:
-    if record is None:
-        return "–"
-    return f"{record.median_ms:.3g} ({record.p20_ms:.3g}–{record.p80_ms:.3g})"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    return "–" if record is None else time_cell(record.median_ms, record.p20_ms, record.p80_ms)

@@ -25,6 +25,7 @@ class Statistics(NamedTuple):
     median: float
     p20: float
     p80: float
+    mean: float
     rounds: int
 
 
@@ -101,9 +102,9 @@ def interleave(steps: Mapping[Name, Step], budget: float, stopwatch: Stopwatch) 
 
 
 def statistics(seconds: list[float]) -> Statistics:
-    """Median, 20th and 80th percentile, interpolated."""
+    """Median, 20th and 80th percentile, interpolated, and mean."""
     p20, median, p80 = np.percentile(seconds, (20, 50, 80)).tolist()
-    return Statistics(median, p20, p80, len(seconds))
+    return Statistics(median, p20, p80, float(np.mean(seconds)), len(seconds))
 
 
 @contextmanager
