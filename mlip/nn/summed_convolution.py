@@ -13,8 +13,9 @@ from mlip.nn.mlp import MLP
 from mlip.nn.product_choice import ProductChoice
 from mlip.tensor_products import Backend, ProductSpec
 from mlip.tensor_products.clebsch_gordan import ClebschGordan
+from mlip.tensor_products.matrix import SpinMatrix
 from mlip_kernels.constants import ConstantModule
-from mlip_kernels.edge_matrix_convolution import BlockedEdgeMatrixConvolution
+from mlip_kernels.edge_matrix_convolution import StreamedEdgeMatrixConvolution
 from mlip_kernels.edges import EdgeTopology
 from mlip_kernels.factorised_convolution import StreamedFactorisedConvolution
 from mlip_kernels.segment_sum import segment_sum
@@ -97,6 +98,8 @@ def _operation(backend: Backend, rows: int) -> nn.Module:
     """The way of summing over neighbours that suits a backend."""
     if isinstance(backend, ClebschGordan):
         return _EdgeMatrices(backend.spec, rows)
+    if isinstance(backend, SpinMatrix):
+        return _SpinMatrices(backend, rows)
     if backend.factors(torch.empty(0)) is not None:
         return _Factorised(backend, rows)
     return _Messages(backend, rows)
@@ -109,7 +112,7 @@ class _EdgeMatrices(ConstantModule):
 
     def __init__(self, spec: ProductSpec, rows: int) -> None:
         super().__init__()
-        self.convolution = BlockedEdgeMatrixConvolution()
+        self.convolution = StreamedEdgeMatrixConvolution()
         d1, d2, d3 = spec.dims
         self.shape = (rows, d3, d1)
         # [harmonics, row, component out, component in]; a degree's components feed the row of that degree.
@@ -123,6 +126,28 @@ class _EdgeMatrices(ConstantModule):
         matrices = (harmonics @ self.couplings).unflatten(1, self.shape)
         convolved: Tensor = self.convolution(features[:, :, None], matrices, weights, edges)
         return convolved[:, :, 0]
+
+
+class _SpinMatrices(nn.Module):
+    """`matrix`: the sum is taken between matrices, the conversions once per atom."""
+
+    selection: Tensor
+
+    def __init__(self, backend: SpinMatrix, rows: int) -> None:
+        super().__init__()
+        self.convolution = StreamedEdgeMatrixConvolution()
+        self.backend = backend
+        self.register_buffer("selection", _selection(backend.spec, rows), persistent=False)
+
+    def forward(self, features: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTopology) -> Tensor:
+        to_matrices, of_harmonics, from_matrices = self.backend.tables(features)
+        signals, size, _ = self.backend.shape
+        sent = (to_matrices @ features).unflatten(1, (signals, size, size))
+        matrices = (harmonics @ _by_row(of_harmonics, self.selection)).unflatten(1, (-1, signals, size, size))
+        convolved = [
+            self.convolution(sent[:, signal], matrices[:, :, signal], weights, edges) for signal in range(signals)
+        ]
+        return from_matrices @ torch.stack(convolved, 1).flatten(1, 3)
 
 
 class _Factorised(nn.Module):
@@ -140,9 +165,7 @@ class _Factorised(nn.Module):
         factors = self.backend.factors(features)
         assert factors is not None
         to_points, of_harmonics, from_points = factors
-        # [harmonics, row, point]: a row's part of the edge's filter is that of the components of its degree.
-        rowwise = self.selection.to(harmonics.dtype)[:, :, None] * of_harmonics.T[:, None, :]
-        filters = (harmonics @ rowwise.flatten(1)).unflatten(1, rowwise.shape[1:])
+        filters = (harmonics @ _by_row(of_harmonics, self.selection)).unflatten(1, (-1, len(of_harmonics)))
         convolved = self.convolution(to_points @ features, filters, weights, edges)
         return from_points @ convolved
 
@@ -161,6 +184,14 @@ class _Messages(nn.Module):
         weighted = harmonics[:, :, None] * (self.selection.to(weights.dtype) @ weights)
         messages = self.backend(features.index_select(0, edges.senders), weighted, None)
         return segment_sum(messages, edges.receivers, edges.num_nodes)
+
+
+def _by_row(table: Tensor, selection: Tensor) -> Tensor:
+    """A table of the harmonics, [points, harmonics], taken apart by rows of weights: [harmonics, rows * points].
+
+    A row's part of an edge's filter is that of the components of its degree.
+    """
+    return (selection.to(table.dtype)[:, :, None] * table.T[:, None, :]).flatten(1)
 
 
 def _rows_of_components(harmonics: tuple[Irrep, ...], rows: int) -> list[int]:

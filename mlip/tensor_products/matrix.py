@@ -41,7 +41,7 @@ class SpinMatrix(Backend):
             self.register_constant(name, table.T.contiguous() if operand == 2 else table)
 
     def bilinear(self, x: Tensor, y: Tensor) -> Tensor:
-        to_1, to_2, back = (self.constant(name, x) for name in _TABLES)
+        to_1, to_2, back = self.tables(x)
         if y.shape[2] == 1:
             first = (to_1 @ x).unflatten(1, self.shape).flatten(3)
             second = (y[..., 0] @ to_2.T).unflatten(1, self.shape)
@@ -50,6 +50,17 @@ class SpinMatrix(Backend):
             (operand.transpose(1, 2) @ table.T).unflatten(2, self.shape) for operand, table in ((x, to_1), (y, to_2))
         )
         return ((second @ first).flatten(2) @ back.T).transpose(1, 2)
+
+    def tables(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps to matrices [signals · n², dims[0]], of the second operand too, and back [dims[2], signals · n²].
+
+        The product of one signal is `second @ first`, matrices as in `shape`.
+
+        Args:
+            like: A tensor of the dtype and device wanted.
+        """
+        to_1, to_2, back = (self.constant(name, like) for name in _TABLES)
+        return to_1, to_2, back
 
     def flops(self, batch: int, channels: int, channels_in2: int) -> int:
         d1, d2, d3 = self.spec.dims

@@ -5,6 +5,7 @@ import pytest
 import torch
 from edge_cases import DEGREES, normal, random_edges
 
+from mlip_kernels import streaming
 from mlip_kernels.edge_matrix_convolution import IMPLEMENTATIONS
 from mlip_kernels.edges import EdgeTopology
 
@@ -34,7 +35,9 @@ def by_loops(features: np.ndarray, matrices: np.ndarray, weights: np.ndarray, ed
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 @pytest.mark.parametrize("degrees", DEGREES, ids=str)
-def test_against_loops(name: str, degrees: list[int]) -> None:
+@pytest.mark.parametrize("numbers", [1, 1 << 16])  # runs of one edge, and all edges in one run
+def test_against_loops(name: str, degrees: list[int], numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_RUN_NUMBERS", numbers)
     edges = random_edges(degrees, 1)
     given = operands(edges, 2)
     expected = by_loops(*(each.numpy() for each in given), edges)
@@ -51,3 +54,16 @@ def test_derivatives_of_first_and_second_order(name: str) -> None:
     operation = IMPLEMENTATIONS[name]()
     assert torch.autograd.gradcheck(lambda *each: operation(*each, edges), given)
     assert torch.autograd.gradgradcheck(lambda *each: operation(*each, edges), given)
+
+
+def test_third_derivatives_are_those_of_the_reference() -> None:
+    edges = random_edges([2, 3], 5)
+    results = []
+    for operation in IMPLEMENTATIONS.values():
+        given = [each.requires_grad_() for each in operands(edges, 6)]
+        value = operation()(*given, edges).pow(3).sum()
+        for _ in range(3):
+            gradients = torch.autograd.grad(value, given, create_graph=True)
+            value = sum(gradient.pow(2).sum() for gradient in gradients)
+        results.append(value.item())
+    assert results[1:] == pytest.approx(results[:1], rel=1e-11)

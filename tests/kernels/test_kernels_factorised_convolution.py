@@ -5,8 +5,9 @@ import pytest
 import torch
 from edge_cases import DEGREES, normal, random_edges
 
+from mlip_kernels import streaming
 from mlip_kernels.edges import EdgeTopology
-from mlip_kernels.factorised_convolution import IMPLEMENTATIONS, streamed
+from mlip_kernels.factorised_convolution import IMPLEMENTATIONS
 
 POINTS, ROWS, CHANNELS = 4, 2, 3
 
@@ -30,7 +31,7 @@ def by_loops(values: np.ndarray, filters: np.ndarray, weights: np.ndarray, edges
 @pytest.mark.parametrize("degrees", DEGREES, ids=str)
 @pytest.mark.parametrize("numbers", [1, 1 << 16])  # runs of one edge, and all edges in one run
 def test_against_loops(name: str, degrees: list[int], numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed, "_RUN_NUMBERS", numbers)
+    monkeypatch.setattr(streaming, "_RUN_NUMBERS", numbers)
     edges = random_edges(degrees, 1)
     given = operands(edges, 2)
     expected = by_loops(*(each.numpy() for each in given), edges)
