@@ -27,6 +27,12 @@ app = typer.Typer(
 
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; by default as many as it likes.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; replaced if they exist.")]
+Backends = Annotated[
+    str | None,
+    typer.Option(
+        help="Such as spherical_grid,cp:rank=31; options after colons.", show_default="all that are installed"
+    ),
+]
 Weights = Annotated[
     Literal["none", "per_path", "per_degree", "shared"], typer.Option(help="Structure of the weights, given per row.")
 ]
@@ -47,12 +53,7 @@ def tensor_products(
     couplings: Annotated[
         str, typer.Option(help="Of clebsch_gordan, gaunt, bracket, gaunt+bracket, matrix.")
     ] = "clebsch_gordan,gaunt",
-    backends: Annotated[
-        str | None,
-        typer.Option(
-            help="Such as clebsch_gordan,cp:rank=31,e3nn; options after colons.", show_default="all that are installed"
-        ),
-    ] = None,
+    backends: Backends = None,
     passes: Annotated[str, typer.Option(help="What is timed.")] = "forward,backward,double_backward,full",
     weights: Weights = "none",
     mode: Mode = "elementwise",
@@ -73,7 +74,6 @@ def tensor_products(
     from mlip.benchmarks.problems import SETTINGS, parse_degrees, parse_names
     from mlip.benchmarks.products import Plan
     from mlip.benchmarks.timing import torch_threads
-    from mlip.calculators.loading import choose_device
     from mlip.errors import ConfigError
     from mlip.tensor_products.couplings import COUPLINGS
 
@@ -86,20 +86,30 @@ def tensor_products(
     }
     plan = Plan(
         **chosen,
-        degrees=parse_degrees(degrees or ("1-3" if quick else "1-4")),
-        requests=parse_requests(backends) if backends else default_requests(),
+        degrees=parse_degrees(("1-3" if quick else "1-4") if degrees is None else degrees),
+        requests=default_requests() if backends is None else parse_requests(backends),
         weights=weights,
         mode=mode,
         channels=channels,
         batch=batch,
         dtype=getattr(torch, dtype),
-        device=choose_device(device),
+        device=_timed_device(device),
         memory_limit=memory_limit * 2**30,
         seconds=0.06 if quick else 1.0,
         call_limit=1.0 if quick else 20.0,
     )
     with torch_threads(threads):
         _measure_products(plan, output)
+
+
+def _timed_device(device: str | None) -> "torch.device":
+    from mlip.calculators.loading import choose_device
+    from mlip.errors import ConfigError
+
+    chosen = choose_device(device)
+    if chosen.type not in ("cpu", "cuda"):
+        raise ConfigError(f"'{device}' cannot be timed: use 'cpu', 'cuda' or 'cuda:N'.")
+    return chosen
 
 
 def _measure_products(plan: "Plan", output: Path) -> None:
@@ -138,10 +148,7 @@ def model(
         Path | None, typer.Argument(help="Model file (.mlip).", show_default="a MACE of default size")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration of mlip train, whose model is built anew.")] = None,
-    backends: Annotated[
-        str | None,
-        typer.Option(help="Such as spherical_grid,cp:rank=exact; options after colons.", show_default="all of ours"),
-    ] = None,
+    backends: Backends = None,
     atoms: Annotated[
         str | None, typer.Option(help="Sizes of the boxes of water.", show_default="64,192, quick: 64")
     ] = None,
@@ -155,13 +162,12 @@ def model(
     from mlip.benchmarks.contenders import Request, parse_requests
     from mlip.benchmarks.model import build_models
     from mlip.benchmarks.timing import torch_threads
-    from mlip.calculators.loading import choose_device
     from mlip.tensor_products import backends as known
 
-    sizes = _parse_sizes(atoms or ("64" if quick else "64,192"))
-    target = choose_device(device)
+    sizes = _parse_sizes(("64" if quick else "64,192") if atoms is None else atoms)
+    target = _timed_device(device)
     base = _base_model(model, config, dtype)
-    requests = parse_requests(backends, {}) if backends else [Request(name) for name in known()]
+    requests = [Request(name) for name in known()] if backends is None else parse_requests(backends, {})
     with torch_threads(threads):
         contenders, refused = build_models(base, requests, dtype, target)
         _measure_models(contenders, refused, sizes, target, 0.1 if quick else 2.0, output)
@@ -238,3 +244,53 @@ def _kept_when_interrupted(output: Path, records: "Sequence[Record | ModelRecord
 def _print_skipped(number: int) -> None:
     if number:
         console.out(f"Skipped, for reasons in table.md: {number}")
+
+
+@app.command("advise")
+def advise(
+    irreps: Annotated[str, typer.Option(help="Of the features, such as 64x0e+64x1o.", show_default=False)],
+    edges: Annotated[int, typer.Option(help="Pairs of neighbours in a call.", show_default=False)],
+    l_max: Annotated[int, typer.Option(help="Highest degree of the harmonics and of the result.")] = 3,
+    couplings: Annotated[
+        str, typer.Option("--coupling", help="Of clebsch_gordan, gaunt, bracket, gaunt+bracket, matrix.")
+    ] = "clebsch_gordan,gaunt",
+    weights: Annotated[str, typer.Option(help="Of none, per_path, per_degree, shared.")] = "per_path,per_degree",
+    dtype: Dtype = "float32",
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Name the fastest exact backend for a convolution on this machine."""
+    import torch
+    from rich import box
+    from rich.table import Table
+
+    from mlip.benchmarks import advice
+    from mlip.benchmarks.problems import parse_names
+    from mlip.benchmarks.timing import torch_threads
+    from mlip.tensor_products.couplings import COUPLINGS
+    from mlip.tensor_products.spec import WEIGHT_STRUCTURES
+
+    convolution = advice.make_convolution(irreps, l_max, edges)
+    chosen: tuple[Any, Any] = (
+        parse_names("coupling", couplings, COUPLINGS),
+        parse_names("weight structure", weights, WEIGHT_STRUCTURES),
+    )
+    target = _timed_device(device)
+    table = Table("coupling", "weights", "paths", "backend", "ms", "", box=box.SIMPLE_HEAD)
+    found = []
+    with torch_threads(threads), progress("Measuring", len(chosen[0]) * len(chosen[1])) as bar:
+        for each in advice.advise(convolution, *chosen, getattr(torch, dtype), target):
+            found.append(each)
+            for name, seconds in each.seconds.items():
+                mark = "fastest" if name == next(iter(each.seconds)) else ""
+                table.add_row(each.coupling, each.weights, str(each.paths), name, f"{1e3 * seconds:.3g}", mark)
+            bar.advance()
+    console.out(
+        f"{convolution.irreps}, harmonics and result up to degree {l_max}, {edges} edges, forward and backward:"
+    )
+    console.print(table)
+    for each in found:
+        function = f"coupling {each.coupling}, weights {each.weights}"
+        fastest = next(iter(each.seconds), None)
+        console.print(f"{function}: {fastest or 'no backend computes it exactly'}", soft_wrap=True)
+    console.out("Couplings and weights are different functions: a trained model keeps its own.")

@@ -4,8 +4,9 @@ import csv
 import json
 
 import pytest
+import torch
 
-from mlip.benchmarks import products, roofline
+from mlip.benchmarks import advice, products, roofline
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +78,9 @@ def test_interrupted_run_keeps_what_it_has(run, tmp_path, monkeypatch):
         (("--backends", "spherical_grid", "--couplings", "clebsch_gordan"), "nothing could be measured"),
         (("--device", "cuda:7"), "GPUs are there"),
         (("--device", "abacus"), "no device 'abacus'"),
+        (("--device", "meta"), "'meta' cannot be timed"),
+        (("--degrees", ""), "the degrees are ''"),
+        (("--backends", ""), "unknown backend ''"),
         (("--channels", 0), "channels is 0"),
         (("--batch", 0), "batch is 0"),
         (("--memory-limit", 0), "the memory limit is 0.0 GiB"),
@@ -85,3 +89,88 @@ def test_interrupted_run_keeps_what_it_has(run, tmp_path, monkeypatch):
 )
 def test_mistakes_are_one_sentence(fails, tmp_path, options, fact):
     assert fact in fails(*SMALL, "--degrees", "1", "--settings", "mimo", "-o", tmp_path, *options)
+
+
+def test_model_file(run, model_file, tmp_path):
+    options = ("--backends", "clebsch_gordan,spherical_grid", "--atoms", "3,6", "--quick", "--threads", 1)
+    result = run("bench", "model", model_file, *options, "-o", tmp_path)
+    assert result.exit_code == 0, result.output
+    for fact in ("as it is", "ns/day", "training", "clebsch_gordan, per_path", "Skipped, for reasons in table.md: 2"):
+        assert fact in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.csv", "table.md"}
+    records = json.loads((tmp_path / "results.json").read_text())["records"]
+    measured = [(each["atoms"], each["measured"]) for each in records if not each["reason"]]
+    assert sorted(measured) == [(n, what) for n in (3, 6) for what in ("ase", "forces", "training")]
+    table = (tmp_path / "table.md").read_text()
+    assert "- clebsch_gordan: 'clebsch_gordan' is the model as it is" in table
+    assert "- spherical_grid: the backend 'spherical_grid' computes none of the model's products" in table
+
+
+def test_model_of_a_configuration(run, tmp_path):
+    model = "{architecture: mace, hidden_irreps: 2x0e+2x1o, l_max: 1, layers: 1, correlation: 2, cutoff: 3.0}"
+    (tmp_path / "config.yaml").write_text(f"model: {model}\ndata: {{train: absent.xyz}}\n")
+    options = ("--config", tmp_path / "config.yaml", "--backends", "spherical_grid", "--atoms", 3, "--quick")
+    result = run("bench", "model", *options, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    records = json.loads((tmp_path / "out" / "results.json").read_text())["records"]
+    assert {each["contender"] for each in records} == {"as it is", "spherical_grid"}
+    assert {each["reason"] for each in records} == {""}
+
+
+def test_mistakes_about_models(fails, model_file, tmp_path):
+    output = ("-o", tmp_path / "out", "--quick")
+    assert "absent.mlip" in fails("bench", "model", tmp_path / "absent.mlip", *output)
+    assert "absent.yaml" in fails("bench", "model", "--config", tmp_path / "absent.yaml", *output)
+    assert "give one of the two" in fails("bench", "model", model_file, "--config", "x.yaml", *output)
+    assert "the numbers of atoms are '6,x'" in fails("bench", "model", model_file, "--atoms", "6,x", *output)
+    assert "unknown backend 'e3nn'" in fails("bench", "model", model_file, "--backends", "e3nn", *output)
+    assert not (tmp_path / "out").exists()
+
+
+def test_advice(run, monkeypatch):
+    """With times that are made up, so that it is known which backend is the fastest."""
+    asked = []
+
+    def measured(spec, channels, channels_in2, batch, dtype, device):
+        asked.append((spec.coupling, spec.weights, len(spec.paths), channels, channels_in2, batch, dtype, device))
+        if spec.weights == "per_path":
+            return {"clebsch_gordan": 0.001 * channels} if spec.coupling == "gaunt" else {}
+        # Which backend wins depends on the channels; the sum over their numbers counts.
+        return {"clebsch_gordan": 0.004, "spherical_grid": 0.001 * channels, "cp": 0.1}
+
+    monkeypatch.setattr(advice, "measure_backends", measured)
+    result = run("bench", "advise", "--irreps", "2x0e+1x1o+2x1o", "--edges", 50, "--l-max", 1, "--dtype", "float64")
+    assert result.exit_code == 0, result.output
+    # Two channels: 0e and 1o with 0e + 1o; one channel: 1o alone, both to 0e and 1o.
+    assert asked[0] == ("clebsch_gordan", "per_path", 4, 2, 1, 50, torch.float64, "cpu")
+    assert asked[1] == ("clebsch_gordan", "per_path", 2, 1, 1, 50, torch.float64, "cpu")
+    lines = result.stdout.splitlines()
+    assert "coupling clebsch_gordan, weights per_path: no backend computes it exactly" in lines
+    assert "coupling gaunt, weights per_path: clebsch_gordan" in lines
+    assert "coupling gaunt, weights per_degree: spherical_grid" in lines
+    (row,) = [line.split() for line in lines if "fastest" in line and "per_path" in line]
+    assert row == ["gaunt", "per_path", "6", "clebsch_gordan", "3", "fastest"]
+
+
+def test_advice_that_is_measured(run):
+    options = ("--edges", 20, "--l-max", 1, "--coupling", "gaunt", "--weights", "per_path", "--threads", 1)
+    result = run("bench", "advise", "--irreps", "2x0e+2x1o", *options)
+    assert result.exit_code == 0, result.output
+    assert "coupling gaunt, weights per_path: clebsch_gordan" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        (("--irreps", "16x0z"), "'16x0z' is no list of irreps"),
+        (("--irreps", "0x0e"), "'0x0e' is no list of irreps"),
+        (("--irreps", "1x0o"), "no path of the coupling 'gaunt' leads from 1x0o"),
+        (("--edges", 0), "the number of edges is 0"),
+        (("--l-max", 12), "l_max is 12"),
+        (("--coupling", "gount"), "unknown coupling 'gount'"),
+        (("--weights", "per_pth"), "unknown weight structure 'per_pth': did you mean 'per_path'"),
+    ],
+)
+def test_advice_cannot_be_given(fails, options, fact):
+    first = ("bench", "advise", "--irreps", "2x0e", "--edges", 10, "--coupling", "gaunt", "--l-max", 1)
+    assert fact in fails(*first, *options)
