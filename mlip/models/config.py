@@ -26,7 +26,8 @@ class ProductConfig(BaseModel):
         coupling: Which function is computed; that of the backend by default.
         weights: A weight per path and channel, which `clebsch_gordan` alone has and is its default; per degree, the
             default of the others; or one per channel for all paths.
-        rank: For `cp`: a number, or exact.
+        rank: For `cp`: a number, or exact, the default.
+        trainable: For `cp`: whether the factors move in training, away from the coupling and from equivariance.
         algorithm: For backends that have several.
     """
 
@@ -36,6 +37,7 @@ class ProductConfig(BaseModel):
     coupling: Coupling | None = None
     weights: Literal["per_path", "per_degree", "shared"] | None = None
     rank: Annotated[int, Field(ge=1)] | Literal["exact"] | None = None
+    trainable: bool = False
     algorithm: str | None = None
 
     @model_validator(mode="before")
@@ -58,7 +60,7 @@ class ProductConfig(BaseModel):
     @property
     def choice(self) -> ProductChoice:
         """What the building blocks of the networks take."""
-        options = {"rank": self.rank, "algorithm": self.algorithm}
+        options = {"rank": self.rank, "trainable": self.trainable or None, "algorithm": self.algorithm}
         given = {name: value for name, value in options.items() if value is not None}
         return ProductChoice(self.backend, self.coupling or "clebsch_gordan", self.weights or "per_path", given)
 

@@ -45,7 +45,7 @@ def with_backend(model: Potential, backend: str, parts: Sequence[str] = ()) -> P
             "train a model with a coupling that it has."
         )
     for part in chosen:
-        products[part].update(backend=backend, rank=None, algorithm=None)
+        products[part].update(backend=backend, rank=None, trainable=False, algorithm=None)
     converted = build_model(parse_model_config(values), str(model.dtype).removeprefix("torch."))
     for network in (model.network, converted.network):
         truncated = [each for each in network.modules() if isinstance(each, Backend) and not each.exact]

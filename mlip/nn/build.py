@@ -65,6 +65,7 @@ def build_contraction(
 def _options_per_path(choice: ProductChoice) -> dict[str, Any]:
     choice.require_per_path()
     options = dict(choice.options)
-    if "rank" in options:
-        raise ConfigError("'rank' belongs to the backend cp, which has no 'per_path' weights: leave it out.")
+    for name in ("rank", "trainable"):
+        if name in options:
+            raise ConfigError(f"'{name}' belongs to the backend cp, which has no 'per_path' weights: leave it out.")
     return options

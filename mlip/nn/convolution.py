@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mlip.nn.layout import Block, blocks, natural_irreps
 from mlip.nn.mlp import MLP
+from mlip.so3 import wigner_3j
 from mlip.tensor_products.couplings import Coupling, couples, coupling_tensor
 from mlip_kernels import channelwise_convolution
 from mlip_kernels.channelwise_convolution import ConvolutionPath, ConvolutionTable
@@ -100,5 +101,7 @@ def convolution_table(
             output_channel += block.channels
         irreps_out.append((output_channels, irrep))
         output_offset += output_channels * irrep.dim
-    table = ConvolutionTable(tuple(paths), int(irreps_in.dim), (l_max + 1) ** 2, weight_offset, output_offset)
+    highest = max([l_max, irreps_in.lmax, *(irrep.l for irrep in sources)])
+    lifts = tuple(wigner_3j(degree, 1, degree + 1) * math.sqrt(2 * degree + 3) for degree in range(highest))
+    table = ConvolutionTable(tuple(paths), int(irreps_in.dim), (l_max + 1) ** 2, weight_offset, output_offset, lifts)
     return table, Irreps(irreps_out)

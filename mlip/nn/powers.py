@@ -23,7 +23,7 @@ _ROUNDING = 1e-12
 
 
 class Power(ConstantModule):
-    """Base: the power of one order of features of every degree up to l_max, with variance one for normal features.
+    """Base: the power of one order of features of every degree up to l_max.
 
     Attributes:
         reached: The irreps that the power gives.
@@ -74,6 +74,8 @@ class FirstPower(Power):
 class PointwisePower(Power):
     """`∫ f(r)^order Y(r) dr` of the function `f = sum A_lm Y_lm` on the sphere, taken point by point.
 
+    Results have variance one for normal features; see `power_gain`.
+
     The points are those of the last of the nested products: of all degrees of the power before with the features.
     """
 
@@ -117,7 +119,10 @@ class MonomialPower(Power):
 
 
 class NestedPower(Power):
-    """`T(… T(T(A, A), A) …, A)` with the coupling's product T; powers in between keep the irreps of the features."""
+    """`T(… T(T(A, A), A) …, A)` with the coupling's product T; powers in between keep the irreps of the features.
+
+    Each product has variance one for operands that are normal and independent, which those of a power are not quite.
+    """
 
     def __init__(self, l_max: int, outputs: Sequence[Irrep], order: int, channels: int, choice: ProductChoice) -> None:
         super().__init__()

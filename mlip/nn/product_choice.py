@@ -6,8 +6,10 @@ from typing import Any
 
 from mlip.errors import ConfigError
 from mlip.tensor_products import Backend, ProductSpec
+from mlip.tensor_products.advisor import fastest_backend
 from mlip.tensor_products.backend import backend_class, build_backend
 from mlip.tensor_products.couplings import Coupling
+from mlip.tensor_products.cp_target import CPTarget
 from mlip.tensor_products.spec import WeightStructure
 
 
@@ -45,14 +47,23 @@ class ProductChoice:
             )
 
     def build(self, spec: ProductSpec, channels: int, channels_in2: int) -> Backend:
-        """Build the backend for an unweighted spec.
+        """Build the backend for a spec.
+
+        A rank that is more than any decomposition of the spec needs stands for that many: a network has small products
+        too, such as those of the first layer's scalars.
+
+        Args:
+            spec: What is to be computed.
+            channels: Channels of the first operand.
+            channels_in2: Channels of the second operand.
 
         Raises:
             ConfigError: the backend cannot compute it.
         """
         backend = self.backend
         if backend == "auto":
-            from mlip.tensor_products.advisor import fastest_backend
-
             backend = fastest_backend(spec, channels, channels_in2)
-        return build_backend(backend, spec, dict(self.options))
+        options = dict(self.options)
+        if isinstance(options.get("rank"), int):
+            options["rank"] = min(options["rank"], CPTarget.of(spec).always_enough)
+        return build_backend(backend, spec, options)

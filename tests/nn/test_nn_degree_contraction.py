@@ -99,17 +99,16 @@ def test_all_backends_share_the_state_dict(coupling: str) -> None:
     assert shapes[0] == {"input_weights": (2, 3, 3, CHANNELS), "output_weights": (2, 3, 2, CHANNELS)}
 
 
-def test_results_of_a_new_contraction_have_variance_one() -> None:
+@pytest.mark.parametrize("backend", BACKENDS["gaunt"])
+def test_results_of_a_new_gaunt_contraction_have_variance_one(backend: str) -> None:
     channels = 500
     torch.manual_seed(1)
-    for coupling, backend in CASES:
-        output = Irreps(f"{channels}x0e+{channels}x1o")
-        choice = ProductChoice(backend, coupling, "per_degree")
-        contraction = build_contraction(1, channels, output, 2, 1, choice).float()
-        groups = ElementGroups.from_elements(torch.zeros(200, dtype=torch.int64), 1)
-        values = contraction(torch.randn(200, 4 * channels), groups)
-        second = values.pow(2).mean(0).split([channels, 3 * channels])
-        assert [each.mean().item() for each in second] == pytest.approx([1.0, 1.0], rel=0.25)
+    output = Irreps(f"{channels}x0e+{channels}x1o")
+    contraction = build_contraction(1, channels, output, 2, 1, ProductChoice(backend, "gaunt", "per_degree")).float()
+    groups = ElementGroups.from_elements(torch.zeros(200, dtype=torch.int64), 1)
+    values = contraction(torch.randn(200, 4 * channels), groups)
+    second = values.pow(2).mean(0).split([channels, 3 * channels])
+    assert [each.mean().item() for each in second] == pytest.approx([1.0, 1.0], rel=0.1)
 
 
 @pytest.mark.parametrize(
