@@ -39,10 +39,11 @@ IRREPS = {
     "both_parities": ("2x1o+2x0e+2x1e+2x1o", "2x1e+2x0o+2x1e+2x1o", "2x1o+2x0o+2x1e+2x2e+2x1o+2x0e"),
     "unequal_channels": ("2x1o+1x0e+1x1o+2x0e", "2x0e+1x1o+2x1o", "1x1o+2x1o+2x0e+1x1e+2x1e"),
     "truncated_result": ("2x2e+2x1o", "2x1o+2x2e", "2x0e+2x1e+2x0o+2x1o"),
+    "higher_result": ("2x1o+2x0e", "2x1o", "2x2e+2x0e+2x1o+2x1e"),
     "missing_degrees": ("2e", "1o+2o", "1o+3o"),
 }
 # Where one set of irreps is enough: both parities, irreps that stand twice, little to compute.
-FEW_IRREPS = ("2x0e+2x1o+2x1e", "2x1o+2x1e+2x1o", "2x1o+2x0e+2x1e+2x0o")
+FEW_IRREPS = ("2x0e+2x1o+2x1e", "2x1o+2x0e+2x1o", "2x1o+2x0e+2x1e+2x0o")
 
 # Products are polynomials of low degree, whose central differences are good to 1e-9; torch's defaults allow 1e-3.
 DIFFERENCES: dict[str, Any] = {"fast_mode": True, "rtol": 1e-6, "atol": 1e-7}
@@ -66,14 +67,18 @@ class TensorProductConformance:
         backend: Name of the backend.
         options: Its options.
         tolerance: Largest error in float64 relative to the definition, in the Frobenius norm.
+        irreps: What values are compared for: irreps of x, y and the result by name.
     """
 
     backend: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
     tolerance: ClassVar[float] = 1e-12
+    irreps: ClassVar[dict[str, tuple[str, str, str]]] = IRREPS
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run tests of a `case` over all that the backend declares, on few irreps."""
+        """Run tests of `irreps` over all of them, and tests of a `case` over all that the backend declares on a few."""
+        if "irreps" in metafunc.fixturenames:
+            metafunc.parametrize("irreps", list(self.irreps.values()), ids=list(self.irreps))
         if "case" in metafunc.fixturenames:
             settings = self.settings()
             # What does not depend on the coefficients needs all weight structures and modes for one coupling only.
@@ -90,11 +95,10 @@ class TensorProductConformance:
         arguments: dict[str, Any] = {"backend": self.backend, **self.options, **case._asdict(), **changes}
         return TensorProduct(**arguments)
 
-    @pytest.mark.parametrize("irreps", IRREPS)
-    def test_values_follow_the_definition(self, irreps: str) -> None:
-        cases = [case for each in self.settings() if (case := reachable(*each, *IRREPS[irreps]))]
+    def test_values_follow_the_definition(self, irreps: tuple[str, str, str]) -> None:
+        cases = [case for each in self.settings() if (case := reachable(*each, *irreps))]
         if not cases:
-            pytest.skip(f"no coupling of the backend has a path in the irreps {IRREPS[irreps]}")
+            pytest.skip(f"no coupling of the backend has a path in the irreps {irreps}")
         errors = {}
         for case in cases:
             product = self.build(case)
@@ -229,7 +233,13 @@ class TensorProductConformance:
                 assert error(third @ ((first @ x) * (second @ y)), backend.bilinear(x, y)) <= 1e-12
 
     def test_exactness_is_stated_truly(self, case: Case) -> None:
-        assert self.build(case).exact == (self.tolerance <= 1e-6)
+        for backend in self.build(case).products:
+            assert isinstance(backend, Backend)
+            d1, d2, d3 = backend.spec.dims
+            x, y = (torch.eye(dim, dtype=torch.float64)[:, :, None] for dim in (d1, d2))
+            computed = backend.bilinear(x.repeat_interleave(d2, 0), y.repeat(d1, 1, 1)).reshape(d1, d2, d3)
+            deviation = error(computed, torch.tensor(backend.spec.tensor()))
+            assert backend.exact == (deviation <= 1e-10)
 
     def test_work_is_positive_and_grows_with_the_batch(self, case: Case) -> None:
         product = self.build(case)

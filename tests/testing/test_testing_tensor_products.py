@@ -11,7 +11,7 @@ from torch import Tensor
 from mlip.tensor_products import Backend, ProductSpec
 from mlip.tensor_products import backend as registry
 from mlip.testing import TensorProductConformance
-from mlip.testing.tensor_products import case_of
+from mlip.testing.tensor_products import IRREPS, case_of
 
 
 class Sound(Backend):
@@ -185,7 +185,7 @@ def run(monkeypatch: pytest.MonkeyPatch, backend: type[Backend], test: str) -> N
         backend = "probed"
 
     arguments = {
-        "test_values_follow_the_definition": ["unequal_channels"],
+        "test_values_follow_the_definition": [IRREPS["unequal_channels"]],
         "test_what_is_not_declared_is_refused": [],
     }
     getattr(Probe(), test)(*arguments.get(test, [case_of("clebsch_gordan", "per_degree")]))
