@@ -1,8 +1,8 @@
 """Backend `spherical_grid`: products of functions on the sphere, taken point by point."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,12 +11,12 @@ from mlip.tensor_products.backend import Backend
 from mlip.tensor_products.couplings import Coupling, choose
 from mlip.tensor_products.spec import ProductSpec
 from mlip.tensor_products.spherical_grid_product import DenseTransform, GridProduct, Leg, SeparableTransform, Transform
-from mlip.tensor_products.spherical_grid_tables import GridPart, GridTable, grid_parts, waves
+from mlip.tensor_products.spherical_grid_tables import GridPart, GridTable, grid_parts
 
 TransformKind = Literal["dense", "separable"]
-# Total degree of the grid from which the separable transform is faster.
-SEPARABLE_FROM_DEGREE = 22
-_OPERANDS = ("in1", "in2", "out")
+# Total degree of the grid from which the separable transform is faster: on one core of a Xeon with AVX-512 (Sapphire
+# Rapids), float32, 64 channels, by `python scripts/grid_flop_table.py --time`.
+SEPARABLE_FROM_DEGREE = 19
 
 
 class SphericalGrid(Backend):
@@ -43,17 +43,17 @@ class SphericalGrid(Backend):
         self, spec: ProductSpec, *, grid: tuple[int, int] | None = None, transform: TransformKind | None = None
     ) -> None:
         super().__init__(spec)
-        if grid is not None and (len(grid) != 2 or not all(isinstance(count, int) for count in grid)):
+        if grid is not None and not _are_two_counts(grid):
             raise ConfigError(f"the grid is {grid!r}: give two whole numbers, the nodes in θ and in φ.")
         if transform is not None:
             choose("transform", transform, get_args(TransformKind))
         self.parts = grid_parts(spec, grid)
-        self._shapes: dict[str, list[tuple[int, int]]] = {}
         self.transforms: list[TransformKind] = [transform or _faster_transform(part) for part in self.parts]
         for number, part in enumerate(self.parts):
             for operand in range(3):
-                places = torch.tensor(part.components[operand])
-                self.register_buffer(f"components_{number}_{operand}", places, persistent=False)
+                places = part.components[operand]
+                chosen = None if len(places) == spec.dims[operand] else torch.tensor(places)
+                self.register_buffer(f"components_{number}_{operand}", chosen, persistent=False)
                 for term, table in enumerate(part.tables[operand]):
                     self._register(f"{number}_{operand}_{term}", table, self.transforms[number])
 
@@ -77,6 +77,8 @@ class SphericalGrid(Backend):
         return in1, in2, out.T
 
     def flops(self, batch: int, channels: int, channels_in2: int) -> int:
+        if self.spec.weights == "per_degree":
+            channels_in2 = channels  # The weights of its degrees give y the channels of x.
         total = 0
         for number in range(len(self.parts)):
             legs = self._legs(number, torch.empty(0, dtype=torch.float64))
@@ -91,15 +93,11 @@ class SphericalGrid(Backend):
         if kind == "dense":
             self.register_constant(f"table_{name}", torch.tensor(table.dense()))
             return
-        sorting = np.argsort(table.orders, kind="stable")
-        orders, counts = np.unique(table.orders, return_counts=True)
-        profiles = np.split(table.profiles[:, sorting], np.cumsum(counts)[:-1], 1)
-        flat = np.concatenate([profile.reshape(-1) for profile in profiles])
-        self._shapes[name] = [profile.shape for profile in profiles]
-        self.register_constant(f"profiles_{name}", torch.tensor(flat))
-        self.register_constant(f"fourier_{name}", torch.tensor(waves(orders, table.phi)))
-        self.register_buffer(f"sorting_{name}", torch.tensor(sorting), persistent=False)
-        self.register_buffer(f"unsorting_{name}", torch.tensor(np.argsort(sorting)), persistent=False)
+        profiles, fourier, gathering, scattering = table.separated()
+        self.register_constant(f"profiles_{name}", torch.tensor(profiles))
+        self.register_constant(f"fourier_{name}", torch.tensor(fourier))
+        self.register_buffer(f"gathering_{name}", torch.tensor(gathering), persistent=False)
+        self.register_buffer(f"scattering_{name}", torch.tensor(scattering), persistent=False)
 
     def _legs(self, number: int, like: Tensor) -> tuple[Leg, Leg, Leg]:
         """Transforms of a part's operands and result, in the dtype and on the device of a tensor."""
@@ -114,23 +112,21 @@ class SphericalGrid(Backend):
         return DenseTransform(self.constant(f"table_{name}", like))
 
     def _separable(self, name: str, like: Tensor) -> Transform:
-        shapes = self._shapes[name]
-        flat = self.constant(f"profiles_{name}", like).split([rows * columns for rows, columns in shapes])
-        sorting, unsorting = (self.get_buffer(f"{each}_{name}").to(like.device) for each in ("sorting", "unsorting"))
-        profiles = [part.view(shape) for part, shape in zip(flat, shapes, strict=True)]
-        return SeparableTransform(profiles, self.constant(f"fourier_{name}", like), sorting, unsorting)
+        profiles, fourier = (self.constant(f"{each}_{name}", like) for each in ("profiles", "fourier"))
+        gathering, scattering = (
+            self.get_buffer(f"{each}_{name}").to(like.device) for each in ("gathering", "scattering")
+        )
+        return SeparableTransform(profiles, fourier, gathering, scattering)
 
     def _taking_part(self, number: int, operand: int, features: Tensor) -> Tensor:
-        """Components of an operand [batch, components, channels] that take part in a part."""
-        places = self.get_buffer(f"components_{number}_{operand}")
-        if len(places) == features.shape[1]:
-            return features
-        return features.index_select(1, places.to(features.device))
+        """Components of an operand, [batch, components, channels], that take part in a part."""
+        places: Tensor | None = getattr(self, f"components_{number}_{operand}")
+        return features if places is None else features.index_select(1, places.to(features.device))
 
     def _among_all(self, number: int, operand: int, features: Tensor) -> Tensor:
-        """Components that take part, [batch, components, ...], among zeros for all others."""
-        places = self.get_buffer(f"components_{number}_{operand}")
-        if len(places) == self.spec.dims[operand]:
+        """Components that take part, [batch, components, ...], among zeros for the others."""
+        places: Tensor | None = getattr(self, f"components_{number}_{operand}")
+        if places is None:
             return features
         zeros = features.new_zeros(len(features), self.spec.dims[operand], *features.shape[2:])
         return zeros.index_copy(1, places.to(features.device), features)
@@ -138,3 +134,7 @@ class SphericalGrid(Backend):
 
 def _faster_transform(part: GridPart) -> TransformKind:
     return "separable" if part.grid.degree >= SEPARABLE_FROM_DEGREE else "dense"
+
+
+def _are_two_counts(grid: object) -> bool:
+    return isinstance(grid, Sequence) and len(grid) == 2 and all(isinstance(count, int) for count in grid)

@@ -1,14 +1,14 @@
 """Products of functions on a grid: transforms to the grid and back, and the pointwise product between them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-# Values of one operand that are kept at a time. On a CPU they, the other operand's and the tables share a core's
-# second-level cache; elsewhere this only bounds the memory.
-_CACHED_BYTES = 1 << 19
+# Values on the grid that are kept at a time. On a CPU they share a core's second-level cache with the tables and with
+# what is read and written (half and twice as much measured slower); elsewhere this only bounds the memory.
+_CACHED_BYTES = 1 << 20
 _DEVICE_BYTES = 1 << 28
 
 
@@ -72,61 +72,51 @@ class DenseTransform:
 class SeparableTransform:
     """A transform by functions of θ for each order, then a Fourier series in φ.
 
-    Values are [φ nodes · sectors · θ nodes, batch, channels], so that the series is one large matrix product.
+    Values are [φ nodes · sectors · θ nodes, batch, channels], so that the series is one large matrix product. All
+    orders are given as many components as the one that has most, which makes the functions of θ one call.
 
     Args:
-        profiles: Functions of θ of the components of each order, [sectors · θ nodes, components of that order].
+        profiles: Functions of θ of the components of each order, zero for those that fill it up,
+            [orders, sectors · θ nodes, components of an order].
         fourier: The waves of these orders, [φ nodes, orders].
-        sorting: Components by order, [components].
-        unsorting: The inverse of that permutation.
+        gathering: Components by order, [orders · components of an order].
+        scattering: Place of each component among these, [components].
     """
 
-    def __init__(self, profiles: Sequence[Tensor], fourier: Tensor, sorting: Tensor, unsorting: Tensor) -> None:
-        self.components = len(sorting)
-        self._theta_rows = len(profiles[0])
-        self.rows = len(fourier) * self._theta_rows
+    def __init__(self, profiles: Tensor, fourier: Tensor, gathering: Tensor, scattering: Tensor) -> None:
+        self.components = len(scattering)
+        self.rows = len(fourier) * profiles.shape[1]
         self._profiles = profiles
         self._fourier = fourier
-        self._sorting = sorting
-        self._unsorting = unsorting
+        self._gathering = gathering
+        self._scattering = scattering
 
     def to_grid(self, operand: Tensor, memory: Tensor) -> Tensor:
         batch, _, channels = operand.shape
-        columns = operand.transpose(0, 1).index_select(0, self._sorting).flatten(1)
-        series = operand.new_empty(len(self._profiles), self._theta_rows, batch * channels)
-        for profile, part, wave in self._by_order(columns, series):
-            torch.mm(profile, part, out=wave)
+        orders, _, width = self._profiles.shape
+        gathered = operand.transpose(0, 1).index_select(0, self._gathering)
+        series = torch.bmm(self._profiles, gathered.view(orders, width, batch * channels))
         values = memory[: self.rows * batch * channels].view(len(self._fourier), -1)
         torch.mm(self._fourier, series.flatten(1), out=values)
         return values.view(self.rows, batch, channels)
 
     def from_grid(self, values: Tensor, result: Tensor, add: bool) -> None:
         _, batch, channels = values.shape
+        orders, theta_rows, width = self._profiles.shape
         series = torch.mm(self._fourier.T, values.reshape(len(self._fourier), -1))
-        series = series.view(len(self._profiles), self._theta_rows, batch * channels)
-        columns = values.new_empty(self.components, batch * channels)
-        for profile, part, wave in self._by_order(columns, series):
-            torch.mm(profile.T, wave, out=part)
-        columns = columns.index_select(0, self._unsorting).unflatten(1, (batch, channels)).transpose(0, 1)
+        gathered = torch.bmm(self._profiles.transpose(1, 2), series.view(orders, theta_rows, batch * channels))
+        scattered = gathered.view(orders * width, batch, channels).index_select(0, self._scattering).transpose(0, 1)
         if add:
-            result.add_(columns)
+            result.add_(scattered)
         else:
-            result.copy_(columns)
+            result.copy_(scattered)
 
     def table(self) -> Tensor:
-        per_order = [
-            (waves[:, None, None] * profile).flatten(0, 1)
-            for waves, profile in zip(self._fourier.T, self._profiles, strict=True)
-        ]
-        return torch.cat(per_order, 1).index_select(1, self._unsorting)
+        per_order = self._fourier.T[:, :, None, None] * self._profiles[:, None]
+        return per_order.permute(1, 2, 0, 3).reshape(self.rows, -1).index_select(1, self._scattering)
 
     def flops(self, channels: int) -> int:
-        return 2 * channels * self._theta_rows * (self.components + self._fourier.numel())
-
-    def _by_order(self, columns: Tensor, series: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Profiles, components [of the order, batch · channels] and function of θ [rows, batch · channels] by order."""
-        parts = columns.split([profile.shape[1] for profile in self._profiles])
-        return zip(self._profiles, parts, series, strict=True)
+        return 2 * channels * (self._profiles.numel() + self._fourier.numel() * self._profiles.shape[1])
 
 
 Leg = tuple[Transform, ...]
@@ -161,10 +151,11 @@ class GridProduct(torch.autograd.Function):
         result = x.new_empty(len(x), third[0].components, channels)
         if x.shape[2] < y.shape[2]:
             x, y, first, second = y, x, second, first
-        chunk = _chunk(x, first[0].rows)
-        numbers = min(chunk, len(x)) * first[0].rows
-        memory_x = [x.new_empty(numbers * x.shape[2]) for _ in first]
-        memory_y = [x.new_empty(numbers * y.shape[2]) for _ in second]
+        rows = first[0].rows
+        chunk = _chunk(x, rows * (len(first) * x.shape[2] + len(second) * y.shape[2]))
+        # The same memory for every chunk, so that it stays in the cache.
+        memory_x = [x.new_empty(min(chunk, len(x)) * rows * x.shape[2]) for _ in first]
+        memory_y = [x.new_empty(min(chunk, len(x)) * rows * y.shape[2]) for _ in second]
         for part_x, part_y, part in zip(x.split(chunk), y.split(chunk), result.split(chunk), strict=True):
             values_x = [leg.to_grid(part_x, memory) for leg, memory in zip(first, memory_x, strict=True)]
             values_y = [leg.to_grid(part_y, memory) for leg, memory in zip(second, memory_y, strict=True)]
@@ -202,7 +193,7 @@ def _products(x: list[Tensor], y: list[Tensor], third: Leg) -> Iterator[tuple[Tr
             yield transform, x[term % len(x)] * y[term % len(y)]
 
 
-def _chunk(operand: Tensor, rows: int) -> int:
-    """Rows of the batch whose values on the grid are computed together."""
-    size = _CACHED_BYTES * torch.get_num_threads() if operand.device.type == "cpu" else _DEVICE_BYTES
-    return max(1, size // (operand.element_size() * rows * operand.shape[2]))
+def _chunk(like: Tensor, numbers: int) -> int:
+    """Rows of the batch that are computed together, when each has so many numbers on the grid."""
+    size = _CACHED_BYTES * torch.get_num_threads() if like.device.type == "cpu" else _DEVICE_BYTES
+    return max(1, size // (like.element_size() * numbers))

@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from e3nn.o3 import Irrep
 from numpy.typing import NDArray
 
 from mlip.errors import ConfigError
 from mlip.so3 import SphereGrid, sphere_grid, spherical_harmonics_with_gradients
-from mlip.tensor_products.couplings import Coupling, couples
+from mlip.tensor_products.couplings import couples
 from mlip.tensor_products.sectors import components, sectors
 from mlip.tensor_products.spec import ProductSpec
 
@@ -18,7 +19,7 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class GridTable:
-    """A function on the sphere for each component of an operand, each a function of θ times a wave in φ.
+    """A function on the sphere for each component of an operand: a function of θ times a wave in φ.
 
     The wave of order k is cos kφ, or sin |k|φ for negative k.
 
@@ -37,16 +38,31 @@ class GridTable:
         values = self.profiles[:, None] * waves(self.orders, self.phi)
         return values.reshape(-1, values.shape[2])
 
+    def separated(self) -> tuple[Array, Array, Places, Places]:
+        """The tables of a `SeparableTransform`: its profiles, waves, gathering and scattering."""
+        orders, of_component, counts = np.unique(self.orders, return_inverse=True, return_counts=True)
+        width = counts.max()
+        # Components of one order follow one another, in as many places as the largest of these groups needs.
+        within = np.zeros_like(of_component)
+        within[np.argsort(of_component, kind="stable")] = np.concatenate([np.arange(count) for count in counts])
+        scattering = of_component * width + within
+        gathering = np.zeros(len(orders) * width, dtype=np.int64)
+        gathering[scattering] = np.arange(len(scattering))
+        profiles = np.zeros((len(orders) * width, len(self.profiles)))
+        profiles[scattering] = self.profiles.T
+        profiles = profiles.reshape(len(orders), width, -1).swapaxes(1, 2)
+        return profiles, waves(orders, self.phi), gathering, scattering
+
 
 @dataclass(frozen=True)
 class GridPart:
-    """A product on one grid: `out^T Σ_t (in1_t x) ⊙ (in2_t y)` of some components of x and y.
+    """A product on one grid, `out^T Σ_t (in1_t x) ⊙ (in2_t y)`, of some components of x and y.
 
     Attributes:
         grid: The nodes.
         components: Components of both operands and of the result that take part.
-        tables: Of both operands, one for each term t: one term for a Gaunt product, two for a bracket; and of the
-            result a single one, with the quadrature weights.
+        tables: Those of both operands, one for each term t, and the single one of the result, which holds the
+            quadrature weights. A Gaunt product has one term, a bracket two.
     """
 
     grid: SphereGrid
@@ -55,46 +71,43 @@ class GridPart:
 
 
 def grid_parts(spec: ProductSpec, counts: tuple[int, int] | None = None) -> tuple[GridPart, ...]:
-    """Tables of the coupling `gaunt`, `bracket`, or `gaunt+bracket`: both, whose results are added.
+    """Tables of the coupling `gaunt`, of `bracket`, or of both for `gaunt+bracket`, whose results are added.
 
-    The grids integrate products of the highest degrees of the operands and the result. In `gaunt+bracket` each part
-    has a grid of its own and only the entries that have a path in it, which spares the other part's.
+    A grid integrates products of the highest degrees of the operands and the result. In `gaunt+bracket` each part has
+    a grid of its own for the entries that it has a path between.
 
     Args:
         spec: What is computed.
-        counts: Nodes in θ and in φ; by default the smallest numbers that are exact.
+        counts: Nodes in θ and in φ of every grid; by default the fewest that are exact.
 
     Raises:
         ConfigError: the nodes are too few to be exact, or nothing couples.
     """
+    if not spec.paths:
+        raise ConfigError(f"the coupling '{spec.coupling}' has no path between these irreps: choose other irreps.")
     if spec.coupling != "gaunt+bracket":
-        entries = tuple(tuple(range(len(irreps))) for irreps in spec.operands)
-        return (_part(spec, entries, counts),)
-    kinds: tuple[Coupling, ...] = ("gaunt", "bracket")
-    parts = (replace(spec, coupling=kind) for kind in kinds)
-    return tuple(
-        _part(part, tuple(tuple(sorted({path[operand] for path in part.paths})) for operand in range(3)), counts)
-        for part in parts
-        if part.paths
-    )
+        first, second, third = (np.arange(dim) for dim in spec.dims)
+        return (_part(spec, (first, second, third), counts),)
+    halves = replace(spec, coupling="gaunt"), replace(spec, coupling="bracket")
+    return tuple(_part(*_without_idle_entries(half), counts) for half in halves if half.paths)
 
 
 def meridian_harmonics(grid: SphereGrid, l_max: int) -> tuple[Array, Array, Array]:
     """Profiles in θ of the orthonormal harmonics Y, of ∂Y/∂θ and of (1/sin θ) ∂Y/∂φ, [θ nodes, (l_max + 1)²] each.
 
-    Y_l,±m is the profile of Y_lm at φ = 0 times cos mφ or sin mφ. The waves of the derivatives by φ are those of order
-    −m. Gauss–Legendre nodes never lie on the poles.
+    Y_l,m and Y_l,−m are the value of Y_lm at φ = 0 times cos mφ and sin mφ. The waves of the derivatives by φ are those
+    of order −m. Gauss–Legendre nodes never lie on the poles.
     """
     cos_theta = grid.cos_theta
     sin_theta = np.sqrt((1 - cos_theta) * (1 + cos_theta))
     zero = np.zeros_like(cos_theta)
     directions = torch.tensor(np.stack([zero, cos_theta, sin_theta], 1))
     values, gradients = spherical_harmonics_with_gradients(l_max, directions, "orthonormal")
-    along_theta = gradients.numpy() @ np.stack([zero, -sin_theta, cos_theta], 1)[:, :, None]
-    m = _orders(l_max)
-    cosine = np.arange((l_max + 1) ** 2) - m + np.abs(m)
-    profiles = values.numpy()[:, cosine]
-    return profiles, along_theta[:, cosine, 0], -m * profiles / sin_theta[:, None]
+    along_theta = np.einsum("tdx,tx->td", gradients.numpy(), np.stack([zero, -sin_theta, cos_theta], 1))
+    orders = _orders(l_max)
+    cosines = np.arange((l_max + 1) ** 2) - orders + np.abs(orders)
+    profiles = values.numpy()[:, cosines]
+    return profiles, along_theta[:, cosines], -orders * profiles / sin_theta[:, None]
 
 
 def waves(orders: Places, phi: Array) -> Array:
@@ -103,20 +116,10 @@ def waves(orders: Places, phi: Array) -> Array:
     return np.where(orders < 0, np.sin(angles), np.cos(angles))
 
 
-def _part(spec: ProductSpec, entries: tuple[tuple[int, ...], ...], counts: tuple[int, int] | None) -> GridPart:
-    """Tables of the coupling `gaunt` or `bracket` between some entries."""
-    if not spec.paths:
-        raise ConfigError(f"no path of the coupling '{spec.coupling}' connects the irreps: choose others.")
-    taking_part = tuple(
-        np.concatenate([starts[entry] + np.arange(irreps[entry].dim) for entry in chosen])
-        for starts, irreps, chosen in zip(spec.offsets, spec.operands, entries, strict=True)
-    )
-    in1, in2, out = (
-        tuple(irreps[entry] for entry in chosen) for irreps, chosen in zip(spec.operands, entries, strict=True)
-    )
-    spec = replace(spec, irreps_in1=in1, irreps_in2=in2, irreps_out=out)
+def _part(spec: ProductSpec, taking_part: tuple[Places, Places, Places], counts: tuple[int, int] | None) -> GridPart:
+    """Tables of the coupling `gaunt` or `bracket` between the components that a spec holds."""
     is_bracket = spec.coupling == "bracket"
-    # The bracket of polynomials loses a degree (see `SphereGrid`).
+    # Its two derivatives along the sphere take one degree from the integrand (see `SphereGrid`).
     degree = sum(spec.l_max) - is_bracket
     grid = sphere_grid(degree) if counts is None else SphereGrid(degree, *counts)
     signs = sectors(spec, lambda l1, l2, l3: couples(spec.coupling, l1, l2, l3, spec.spin))
@@ -129,15 +132,27 @@ def _part(spec: ProductSpec, entries: tuple[tuple[int, ...], ...], counts: tuple
     values_1, theta_1, phi_1 = meridian_harmonics(grid, spec.l_max[0])
     values_2, theta_2, phi_2 = meridian_harmonics(grid, spec.l_max[1])
     values_3, _, _ = meridian_harmonics(grid, spec.l_max[2])
-    weights = grid.weights.reshape(grid.theta_count, grid.phi_count)[:, :1]
-    first: tuple[GridTable, ...] = (table(0, values_1),)
-    second: tuple[GridTable, ...] = (table(1, values_2),)
+    in1: tuple[GridTable, ...] = (table(0, values_1),)
+    in2: tuple[GridTable, ...] = (table(1, values_2),)
     if is_bracket:
         # e_θ × e_φ = r̂, so that r̂·(∇A × ∇B) = A_θ B_φ − A_φ B_θ.
-        first = (table(0, theta_1), table(0, phi_1, wave=-1))
-        second = (table(1, phi_2, wave=-1), table(1, -theta_2))
-    third = (table(2, weights * values_3),)
-    return GridPart(grid, (taking_part[0], taking_part[1], taking_part[2]), (first, second, third))
+        in1 = table(0, theta_1), table(0, phi_1, wave=-1)
+        in2 = table(1, phi_2, wave=-1), table(1, -theta_2)
+    weights = grid.weights.reshape(grid.theta_count, grid.phi_count)[:, :1]
+    return GridPart(grid, taking_part, (in1, in2, (table(2, weights * values_3),)))
+
+
+def _without_idle_entries(spec: ProductSpec) -> tuple[ProductSpec, tuple[Places, Places, Places]]:
+    """The spec of the entries that have a path, and the places of their components among all."""
+
+    def used(operand: int) -> tuple[tuple[Irrep, ...], Places]:
+        irreps, offsets = spec.operands[operand], spec.offsets[operand]
+        entries = sorted({path[operand] for path in spec.paths})
+        places = [offsets[entry] + np.arange(irreps[entry].dim) for entry in entries]
+        return tuple(irreps[entry] for entry in entries), np.concatenate(places)
+
+    (in1, places_1), (in2, places_2), (out, places_3) = used(0), used(1), used(2)
+    return replace(spec, irreps_in1=in1, irreps_in2=in2, irreps_out=out), (places_1, places_2, places_3)
 
 
 def _orders(l_max: int) -> Places:
