@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mlip_kernels.channelwise_convolution.table import ConvolutionTable
+from mlip_kernels.channelwise_convolution.table import ConvolutionPath, ConvolutionTable, columns
 from mlip_kernels.constants import ConstantModule
 from mlip_kernels.edges import EdgeBlocks, EdgeTopology
 
@@ -39,12 +39,15 @@ class BlockedConvolution(ConstantModule):
             senders = senders[blocks.edges]
             weights = weights.index_select(0, blocks.edges)
             harmonics = harmonics.index_select(0, blocks.edges) * blocks.occupied.to(harmonics.dtype)
-        sent = features.index_select(0, senders)
+        table = self.table
+        sent = columns(features.index_select(0, senders), (path.input_span for path in table.paths))
+        weighing = columns(weights, (path.weight_span for path in table.paths))
         matrices = (harmonics @ self.couplings).split(self.widths, 1)
         outputs: list[Tensor] = []
         row: list[Tensor] = []
-        for number, path in enumerate(self.table.paths):
-            row.append(self._path(number, sent, matrices[number], weights, blocks))
+        for number, path in enumerate(table.paths):
+            x, weight = sent[path.input_span], weighing[path.weight_span]
+            row.append(self._path(path, x, matrices[number], weight, blocks))
             if path.output_channel + path.channels == path.output_channels:
                 outputs.append(torch.cat(row, 2).flatten(1))
                 row = []
@@ -53,14 +56,11 @@ class BlockedConvolution(ConstantModule):
             return output
         return output.new_zeros(edges.num_nodes, output.shape[1]).index_add(0, blocks.receivers, output)
 
-    def _path(self, number: int, sent: Tensor, matrices: Tensor, weights: Tensor, blocks: EdgeBlocks) -> Tensor:
+    def _path(self, path: ConvolutionPath, x: Tensor, matrices: Tensor, weight: Tensor, blocks: EdgeBlocks) -> Tensor:
         """One path's sums over the edges of each block, [blocks, 2*l3+1, channels]."""
-        path = self.table.paths[number]
         rows, _, components = path.coefficients.shape
         num_blocks = blocks.receivers.shape[0]
-        x = sent[:, path.input_offset : path.input_offset + rows * path.channels]
-        weight = weights[:, path.weight_offset : path.weight_offset + path.channels]
-        weighted = x.view(-1, rows, path.channels) * weight[:, None, :]
+        weighted = x.unflatten(1, (rows, path.channels)) * weight[:, None, :]
         left = matrices.view(num_blocks, blocks.size, components, rows).transpose(1, 2)
         left = left.reshape(num_blocks, components, blocks.size * rows)
         return torch.bmm(left, weighted.view(num_blocks, blocks.size * rows, path.channels))

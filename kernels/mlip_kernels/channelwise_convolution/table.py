@@ -1,9 +1,11 @@
 """What a channelwise convolution couples: a list of paths over flat, channel-last features."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,16 @@ class ConvolutionPath:
     channels: int
     coefficients: NDArray[np.float64]
 
+    @property
+    def input_span(self) -> tuple[int, int]:
+        """First column of the input irrep and number of its columns."""
+        return self.input_offset, self.coefficients.shape[0] * self.channels
+
+    @property
+    def weight_span(self) -> tuple[int, int]:
+        """First column of the weights and number of their columns."""
+        return self.weight_offset, self.channels
+
 
 @dataclass(frozen=True, eq=False)
 class ConvolutionTable:
@@ -41,6 +53,8 @@ class ConvolutionTable:
         harmonics_dim: Columns of the edge harmonics.
         weight_dim: Columns of the edge weights.
         output_dim: Columns of the result.
+        lifts: For l = 0, 1, …, up to the highest degree in the paths, the isometry of degree l + 1 into degree l ⊗
+            degree 1, float64 [2*l+1, 3, 2*l+3]; what needs no rotation matrices does without.
     """
 
     paths: tuple[ConvolutionPath, ...]
@@ -48,3 +62,25 @@ class ConvolutionTable:
     harmonics_dim: int
     weight_dim: int
     output_dim: int
+    lifts: tuple[NDArray[np.float64], ...] = ()
+
+
+def columns(tensor: Tensor, spans: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Tensor]:
+    """Columns of `tensor` in each span (first column, number of columns); spans are equal or apart.
+
+    They are views from one split: its derivative is one concatenation, where that of every slice would be as wide as
+    the tensor.
+    """
+    ordered = sorted(set(spans))
+    widths, kept = [], []
+    end = 0
+    for start, width in ordered:
+        if start > end:
+            widths.append(start - end)
+        kept.append(len(widths))
+        widths.append(width)
+        end = start + width
+    if end < tensor.shape[1]:
+        widths.append(tensor.shape[1] - end)
+    pieces = tensor.split(widths, 1)
+    return {span: pieces[place] for span, place in zip(ordered, kept, strict=True)}
