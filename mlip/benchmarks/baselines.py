@@ -210,7 +210,8 @@ def _with_path_weights(problem: Problem) -> Callable[[Operands], Operands]:
 def _weight_remark(problem: Problem) -> list[str]:
     if problem.weights in ("none", "per_path"):
         return []
-    return [f"{len(problem.spec.paths)} weights per path instead of {problem.spec.weight_rows} {problem.weights}"]
+    here, ours = len(problem.spec.paths), problem.spec.weight_rows
+    return [f"one weight per path, {here} instead of {ours} ({problem.weights})"]
 
 
 def _unchanged(given: Any) -> Any:

@@ -14,6 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from mlip.benchmarks.records import Record
 from mlip.benchmarks.tables import SETTING_TITLES
 from mlip.data.files import written_beside
+from mlip.tensor_products.couplings import COUPLINGS
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; markers say the same again.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
@@ -58,11 +59,10 @@ def draw(folder: Path, records: Sequence[Record]) -> list[Path]:
             )
         forward = [record for record in measured if record.measured == "forward"]
         if forward:
-            per_path = _against_degree(forward, "forward, ms per path", lambda record: record.paths)
+            per_path = _against_degree(forward, "ms per path", lambda record: record.paths)
             drawn.append(_save(per_path, folder / "time_per_path.png"))
-            per_unit = _against_degree(
-                forward, "forward, ms per unit of expressivity", lambda record: record.expressivity
-            )
+        if any((record.expressivity or 0) > 1 for record in forward):
+            per_unit = _against_degree(forward, "ms per unit of expressivity", lambda record: record.expressivity)
             drawn.append(_save(per_unit, folder / "time_per_expressivity.png"))
         if any(record.exact is False for record in forward):
             drawn.append(_save(_error_against_time(forward), folder / "error_against_time.png"))
@@ -71,7 +71,7 @@ def draw(folder: Path, records: Sequence[Record]) -> list[Path]:
 
 def _against_degree(records: Sequence[Record], label: str, divisor: Callable[[Record], float | None]) -> Figure:
     """The band of a line reaches from the 20th to the 80th percentile."""
-    figure, panels = _panels(records, label)
+    figure, panels = _panels(records, "degree L", label, share="all")
     styles = _Styles(records)
     for panel, axes in panels.items():
         for contender in styles.contenders:
@@ -91,7 +91,7 @@ def _against_degree(records: Sequence[Record], label: str, divisor: Callable[[Re
             )
             axes.plot(degrees, middle, label=contender, **style)
             axes.fill_between(degrees, low, high, color=style["color"], alpha=0.18, linewidth=0)
-        axes.set(xlabel="degree L", yscale="log")
+        axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain_numbers(axes.yaxis)
     _legend(figure, panels)
@@ -100,7 +100,7 @@ def _against_degree(records: Sequence[Record], label: str, divisor: Callable[[Re
 
 def _error_against_time(records: Sequence[Record]) -> Figure:
     """Every contender at its time and error; grey lines connect what is of one degree."""
-    figure, panels = _panels(records, "relative error", share="row")
+    figure, panels = _panels(records, "forward, ms", "relative error", share="row")
     styles = _Styles(records)
     for panel, axes in panels.items():
         here = [record for record in records if (record.setting, record.coupling) == panel and record.error]
@@ -116,7 +116,7 @@ def _error_against_time(records: Sequence[Record]) -> Figure:
             for record in ranks[-1:]:
                 place = (record.median_ms or 0.0, record.error or 0.0)
                 axes.annotate(f"L={degree}", place, xytext=(4, 4), textcoords="offset points", fontsize=7)
-        axes.set(xlabel="forward, ms", xscale="log", yscale="log")
+        axes.set(xscale="log", yscale="log")
         _plain_numbers(axes.xaxis)
     _legend(figure, panels)
     return figure
@@ -142,19 +142,28 @@ class _Styles:
 
 
 def _panels(
-    records: Sequence[Record], label: str, share: Literal["all", "row"] = "all"
+    records: Sequence[Record], across: str, up: str, share: Literal["all", "row"]
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """A row for each setting, whose panels share their vertical axis, and a column for each coupling."""
+    """A row for each setting, whose panels share their vertical axis, and a column for each coupling.
+
+    Args:
+        records: What will be drawn.
+        across: Label of the horizontal axes.
+        up: Label of the vertical axes.
+        share: Which panels share their horizontal axis.
+    """
     settings = list(dict.fromkeys(record.setting for record in records))
-    couplings = list(dict.fromkeys(record.coupling for record in records))
+    couplings = [coupling for coupling in COUPLINGS if any(record.coupling == coupling for record in records)]
     figure = Figure(figsize=(3.9 * len(couplings) + 0.4, 2.5 * len(settings) + 0.9), layout="constrained")
     grid = figure.subplots(len(settings), len(couplings), squeeze=False, sharex=share, sharey="row")
-    panels = {}
+    panels: dict[tuple[str, str], Axes] = {}
     for row, setting in enumerate(settings):
-        grid[row][0].set_ylabel(label)
+        grid[row][0].set_ylabel(up)
         for column, coupling in enumerate(couplings):
             axes = grid[row][column]
             axes.set_title(f"{SETTING_TITLES[setting]}\n{coupling}")
+            if share == "row" or row == len(settings) - 1:
+                axes.set_xlabel(across)
             panels[setting, coupling] = axes
     return figure, panels
 

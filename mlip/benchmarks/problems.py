@@ -90,8 +90,11 @@ class Problem:
         if len(self.spec.paths) == len(whole.paths):
             return ""
         text = f"{len(self.spec.paths)} of {len(whole.paths)} paths"
-        parities = {(path.irrep_in1.l + path.irrep_in2.l + path.irrep_out.l) % 2 for path in self.spec.paths}
-        if len(parities) == 1:
+        parities, all_parities = (
+            {(path.irrep_in1.l + path.irrep_in2.l + path.irrep_out.l) % 2 for path in spec.paths}
+            for spec in (self.spec, whole)
+        )
+        if len(parities) < len(all_parities):
             text = f"{('even', 'odd')[parities.pop()]} paths only, {text}"
         missing = len(whole.irreps_out) - len(self.spec.irreps_out)
         return text + (f", {missing} of {len(whole.irreps_out)} outputs missing" if missing else "")

@@ -52,7 +52,7 @@ def tensor_products(
     ] = "siso,simo,mimo,network",
     couplings: Annotated[
         str, typer.Option(help="Of clebsch_gordan, gaunt, bracket, gaunt+bracket, matrix.")
-    ] = "clebsch_gordan,gaunt",
+    ] = "clebsch_gordan,gaunt,matrix",
     backends: Backends = None,
     passes: Annotated[str, typer.Option(help="What is timed.")] = "forward,backward,double_backward,full",
     weights: Weights = "none",

@@ -39,7 +39,7 @@ def test_e3nn_computes_the_definition(setting, coupling, weights):
     contender, operands = build("e3nn", problem)
     assert relative_error(contender, problem, operands) < 1e-12
     assert contender.exact
-    differs = f"{len(problem.spec.paths)} weights per path instead of" in contender.differs
+    differs = f"one weight per path, {len(problem.spec.paths)} instead of" in contender.differs
     assert differs == (weights in ("per_degree", "shared"))
 
 

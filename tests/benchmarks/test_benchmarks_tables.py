@@ -70,8 +70,9 @@ def test_figures(tmp_path, records):
         "time_forward.png",
         "time_double_backward.png",
         "time_per_path.png",
-        "time_per_expressivity.png",
     }
+    weighted = [replace(each, expressivity=5) for each in records]
+    assert "time_per_expressivity.png" in {path.name for path in draw(tmp_path, weighted)}
     ranks = [
         replace(each, contender=f"cp:rank={rank}", exact=False, error=10.0**-rank, median_ms=rank * each.median_ms)
         for each in records

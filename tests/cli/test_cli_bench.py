@@ -35,7 +35,6 @@ def test_tensor_products(run, tmp_path):
         "time_forward.png",
         "time_full.png",
         "time_per_path.png",
-        "time_per_expressivity.png",
     }
     content = json.loads((output / "results.json").read_text())
     assert content["environment"]["threads"] == 1
