@@ -21,8 +21,8 @@ SMALL = ("bench", "tensor-products", "--channels", 2, "--batch", 10, "--quick", 
 
 def test_tensor_products(run, tmp_path):
     output = tmp_path / "new" / "results"
-    options = ("--degrees", "1,2", "--settings", "siso", "--passes", "forward,full", "--threads", 1)
-    result = run(*SMALL, *options, "-o", output)
+    options = ("--degrees", "1,2", "--settings", "siso", "--couplings", "clebsch_gordan,gaunt", "--threads", 1)
+    result = run(*SMALL, *options, "--passes", "forward,full", "-o", output)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     for fact in ("SISO", "clebsch_gordan", "× e3nn", "Skipped, for reasons in table.md: 2", str(output)):
