@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 # Values on the grid that are kept at a time. On a CPU they share a core's second-level cache with the tables and with
-# what is read and written (half and twice as much measured slower); elsewhere this only bounds the memory.
+# what is read and written: half or twice as much measured as fast or slower. Elsewhere this only bounds the memory.
 _CACHED_BYTES = 1 << 20
 _DEVICE_BYTES = 1 << 28
 
@@ -53,7 +53,8 @@ class DenseTransform:
         if channels == 1:
             torch.mm(operand[:, :, 0], self._matrix.T, out=values[:, :, 0])
         else:
-            torch.bmm(self._matrix.expand(batch, -1, -1), operand, out=values)
+            # An expanded operand, such as the gradient of a sum, would take a slow path.
+            torch.bmm(self._matrix.expand(batch, -1, -1), operand.contiguous(), out=values)
         return values
 
     def from_grid(self, values: Tensor, result: Tensor, add: bool) -> None:
