@@ -57,7 +57,8 @@ def test_interrupted_run_keeps_what_it_has(run, tmp_path, monkeypatch):
         return measure(plan, setting, degree, roofline)
 
     monkeypatch.setattr(products, "_run_degree", interrupted)
-    result = run(*SMALL, "--degrees", "1-3", "--settings", "mimo", "-o", tmp_path)
+    options = ("--degrees", "1-3", "--settings", "siso", "--couplings", "clebsch_gordan", "--passes", "forward")
+    result = run(*SMALL, *options, "-o", tmp_path)
     assert result.exit_code == 130
     assert f"What was measured so far is in {tmp_path}." in result.stderr
     assert {each["degree"] for each in json.loads((tmp_path / "results.json").read_text())["records"]} == {1}
