@@ -1,4 +1,4 @@
-"""Implementations of the channelwise convolution of any couplings against loops over edges, paths and components in numpy."""
+"""Channelwise convolutions of any couplings against loops over edges, paths and components in numpy."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlip_kernels.channelwise_convolution import IMPLEMENTATIONS, ConvolutionPath, ConvolutionTable
+from mlip_kernels.channelwise_convolution.table import columns
 from mlip_kernels.edges import EdgeTopology
 
 # `escn` couples invariants with the harmonics of real directions only, and has its own tests.
@@ -136,3 +137,17 @@ def test_double_precision_is_whole_after_a_visit_to_single(name: str) -> None:
     operation = IMPLEMENTATIONS[name](table)
     before = operation(*operands, edges)
     assert torch.equal(operation.float().double()(*operands, edges), before)
+
+
+def test_columns_are_the_slices() -> None:
+    tensor = torch.arange(22.0).reshape(2, 11).requires_grad_()
+    # With gaps before, between and after, out of order, and one span twice.
+    found = columns(tensor, [(6, 1), (1, 2), (3, 2), (1, 2)])
+    assert list(found) == [(1, 2), (3, 2), (6, 1)]
+    for (start, width), piece in found.items():
+        assert torch.equal(piece, tensor[:, start : start + width])
+    whole = columns(tensor, [(0, 11)])
+    assert torch.equal(whole[0, 11], tensor)
+    assert columns(tensor[:, :0], []) == {}
+    (gradient,) = torch.autograd.grad(sum(piece.sum() for piece in found.values()), tensor)
+    assert gradient.tolist() == [[0, 1, 1, 1, 1, 0, 1, 0, 0, 0, 0]] * 2

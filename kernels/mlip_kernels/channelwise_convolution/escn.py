@@ -1,6 +1,7 @@
 """The channelwise convolution in frames in which every edge points to the pole."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,17 +39,12 @@ class ESCNConvolution(ConstantModule):
         self.highest = max(max(_degrees(path)[::2]) for path in table.paths)
         for degree, lift in enumerate(table.lifts[: self.highest]):
             self.register_constant(f"lift_{degree}", torch.tensor(lift))
-        self.degrees = {path.input_span: _degrees(path)[0] for path in table.paths}
-        # Highest |m| of each input irrep that any path takes.
-        self.reach: dict[tuple[int, int], int] = {}
         for number, path in enumerate(table.paths):
             l1, l2, l3 = _degrees(path)
-            m = np.arange(-min(l1, l3), min(l1, l3) + 1)
-            partner = m if (l1 + l2 + l3) % 2 == 0 else -m
-            factors = math.sqrt(2 * l2 + 1) * path.coefficients[l1 + m, l2, l3 + partner]
+            m = np.arange(-_reach(path), _reach(path) + 1)
+            partner = -m if _turns(path) else m
+            factors = math.sqrt(2 * l2 + 1) * path.coefficients[l1 + partner, l2, l3 + m]
             self.register_constant(f"factors_{number}", torch.tensor(factors)[:, None])
-            self.register_buffer(f"partners_{number}", torch.tensor(l3 + partner), persistent=False)
-            self.reach[path.input_span] = max(self.reach.get(path.input_span, 0), min(l1, l3))
 
     def forward(self, features: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTopology) -> Tensor:
         """Convolve; arguments and result are those of `ReferenceConvolution.forward`."""
@@ -62,13 +58,12 @@ class ESCNConvolution(ConstantModule):
             occupied = blocks.occupied.to(harmonics.dtype)[:, :, None]
         rotations = self._rotations(harmonics, occupied)
         paths = self.table.paths
-        sent = columns(features.index_select(0, senders), self.reach)
+        turned = self._turned(features.index_select(0, senders), rotations)
         weighing = columns(weights, (path.weight_span for path in paths))
-        turned = {span: self._turned(x, rotations, span) for span, x in sent.items()}
         outputs: list[Tensor] = []
         row: list[Tensor] = []
         for number, path in enumerate(paths):
-            x, weight = turned[path.input_span], weighing[path.weight_span]
+            x, weight = turned[path.input_span, _reach(path)], weighing[path.weight_span]
             row.append(self._path(number, x, rotations, weight, blocks))
             if path.output_channel + path.channels == path.output_channels:
                 outputs.append(torch.cat(row, 2).flatten(1))
@@ -77,19 +72,6 @@ class ESCNConvolution(ConstantModule):
         if blocks.one_block_per_node:
             return output
         return output.new_zeros(edges.num_nodes, output.shape[1]).index_add(0, blocks.receivers, output)
-
-    def _path(self, number: int, x: Tensor, rotations: list[Tensor], weight: Tensor, blocks: EdgeBlocks) -> Tensor:
-        """One path's sums over the edges of each block, turned back, [blocks, 2*l3+1, channels]."""
-        path = self.table.paths[number]
-        l1, _, l3 = _degrees(path)
-        back = rotations[l3].index_select(1, self.get_buffer(f"partners_{number}"))
-        back = back * self.get_buffer(f"factors_{number}")
-        spare = self.reach[path.input_span] - min(l1, l3)
-        if spare:
-            x = x[:, spare : x.shape[1] - spare]
-        num_blocks, inner = len(blocks.receivers), blocks.size * x.shape[1]
-        left = back.view(num_blocks, inner, 2 * l3 + 1).transpose(1, 2)
-        return torch.bmm(left, (x * weight[:, None]).view(num_blocks, inner, path.channels))
 
     def _rotations(self, harmonics: Tensor, occupied: Tensor) -> list[Tensor]:
         """Matrices D_l of the rotations that take the edges to the pole, [edges, 2*l+1, 2*l+1], zero in empty slots."""
@@ -100,14 +82,61 @@ class ESCNConvolution(ConstantModule):
                 matrices.append(_next_degree(matrices[-1], rotation, self.get_buffer(f"lift_{degree}")))
         return matrices
 
-    def _turned(self, x: Tensor, rotations: list[Tensor], span: tuple[int, int]) -> Tensor:
-        """Components |m| <= reach of an input irrep in the frames of the edges, [edges, 2*reach+1, channels]."""
-        degree = self.degrees[span]
-        x = x.unflatten(1, (2 * degree + 1, -1))
-        if degree == 0:
-            return x
-        spare = degree - self.reach[span]
-        return torch.bmm(rotations[degree][:, spare : 2 * degree + 1 - spare], x)
+    def _turned(self, sent: Tensor, rotations: list[Tensor]) -> dict[tuple[tuple[int, int], int], Tensor]:
+        """Components |m| <= reach of input irreps in the frames of the edges, [edges, 2*reach+1, channels].
+
+        Each comes once for every reach of the paths that take it.
+        """
+        degrees = {path.input_span: _degrees(path)[0] for path in self.table.paths}
+        turned = {}
+        for span, x in columns(sent, degrees).items():
+            degree = degrees[span]
+            whole = x.unflatten(1, (2 * degree + 1, -1))
+            if degree > 0:
+                whole = torch.bmm(rotations[degree], whole)
+            for reach in {_reach(path) for path in self.table.paths if path.input_span == span}:
+                turned[span, reach] = _middle(whole, reach)
+        return turned
+
+    def _path(self, number: int, x: Tensor, rotations: list[Tensor], weight: Tensor, blocks: EdgeBlocks) -> Tensor:
+        """One path's sums over the edges of each block, turned back, [blocks, 2*l3+1, channels]."""
+        path = self.table.paths[number]
+        back = _middle(rotations[_degrees(path)[2]], _reach(path)) * self.get_buffer(f"factors_{number}")
+        if _turns(path):
+            back = back.flip(1)
+        matrices = back.view(len(blocks.receivers), blocks.size * back.shape[1], back.shape[2])
+        summed: Tensor = _SumOfWeighted.apply(matrices, x, weight)
+        return summed
+
+
+class _SumOfWeighted(torch.autograd.Function):
+    """Batched products `matrices^T @ (x * weight)` that keep no `x * weight` for the derivatives.
+
+    It would be by far the largest of what is kept, and takes one multiplication to form again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrices: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(matrices, x, weight)
+        return torch.bmm(matrices.transpose(1, 2), _weighted(matrices, x, weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (gradient,) = gradients
+        matrices, x, weight = ctx.saved_tensors
+        of_matrices = of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_matrices = torch.bmm(_weighted(matrices, x, weight), gradient.transpose(1, 2))
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            of_weighted = torch.bmm(matrices, gradient).view(x.shape)
+            of_x = of_weighted * weight[:, None]
+            of_weight = (of_weighted * x).sum(1)
+        return of_matrices, of_x, of_weight
+
+
+def _weighted(matrices: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Products of [edges, components, channels] and [edges, channels], [blocks, edges * components, channels]."""
+    return (x * weight[:, None]).view(*matrices.shape[:2], x.shape[2])
 
 
 def rotation_to_pole(directions: Tensor) -> Tensor:
@@ -146,6 +175,22 @@ def _directions(harmonics: Tensor) -> Tensor:
 def _degrees(path: ConvolutionPath) -> tuple[int, int, int]:
     l1, l2, l3 = ((size - 1) // 2 for size in path.coefficients.shape)
     return l1, l2, l3
+
+
+def _reach(path: ConvolutionPath) -> int:
+    """Highest |m| that a path takes from its input to its output."""
+    return min(_degrees(path)[::2])
+
+
+def _turns(path: ConvolutionPath) -> bool:
+    """Whether a path takes m to -m."""
+    return sum(_degrees(path)) % 2 == 1
+
+
+def _middle(tensor: Tensor, reach: int) -> Tensor:
+    """Components |m| <= reach of [edges, 2*l+1, ...]."""
+    spare = tensor.shape[1] // 2 - reach
+    return tensor[:, spare : tensor.shape[1] - spare] if spare else tensor
 
 
 def _check(table: ConvolutionTable) -> None:
