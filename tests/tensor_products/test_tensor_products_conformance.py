@@ -24,11 +24,12 @@ class TestClebschGordanEdgeMatrix(TensorProductConformance):
     options: ClassVar = {"algorithm": "edge_matrix"}
 
 
-class TestGauntFourier(TensorProductConformance):
+class TestGauntFourierDirect(TensorProductConformance):
     backend = "gaunt_fourier"
+    options: ClassVar = {"algorithm": "direct"}
 
 
-class TestGauntFourierByFastTransforms(TensorProductConformance):
+class TestGauntFourierFast(TensorProductConformance):
     backend = "gaunt_fourier"
     options: ClassVar = {"algorithm": "fft"}
 
