@@ -96,6 +96,7 @@ class TensorProduct(nn.Module):
             for group, spec in zip(self._groups, specs, strict=True)
             for path in spec.paths
         )
+        self._register_columns()
         self._widths = [spec.weight_rows * group.channels for group, spec in zip(self._groups, specs, strict=True)]
         self.weight_numel = sum(self._widths)
         self.weight = nn.Parameter(torch.randn(self.weight_numel)) if own_weights and self.weight_numel else None
@@ -120,27 +121,18 @@ class TensorProduct(nn.Module):
             ConfigError: an operand has another shape.
         """
         weight = self._checked(x, y, weight)
-        outputs: list[Tensor] = [x] * len(self.irreps_out)
-        starts = self._starts()
+        results = []
         column = 0
-        for group, product, width in zip(self._groups, self._backends, self._widths, strict=True):
+        for number, (group, product, width) in enumerate(zip(self._groups, self._backends, self._widths, strict=True)):
             part = None
             if weight is not None:
                 part = weight[:, column : column + width].unflatten(1, (-1, group.channels))
                 column += width
-            result = product(
-                _channel_last(x, [(starts[0][i], self.irreps_in1[i].ir.dim) for i in group.in1], group.channels),
-                _channel_last(
-                    y,
-                    [(starts[1][j], self.irreps_in2[j].ir.dim) for j in group.in2],
-                    group.channels if self.mode == "elementwise" else 1,
-                ),
-                part,
-            )
-            pieces = result.split([self.irreps_out[k].ir.dim for k in group.out], 1)
-            for k, piece in zip(group.out, pieces, strict=True):
-                outputs[k] = piece.transpose(1, 2).flatten(1)
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+            first = self._in_order(f"columns_in1_{number}", x).unflatten(1, (-1, group.channels))
+            second = self._in_order(f"columns_in2_{number}", y)
+            second = second.unflatten(1, (-1, group.channels if self.mode == "elementwise" else 1))
+            results.append(product(first, second, part).flatten(1))
+        return self._in_order("columns_out", results[0] if len(results) == 1 else torch.cat(results, 1))
 
     def equivariance_error(self, seed: int = 0) -> float:
         """Largest deviation from equivariance under random rotations and reflections, relative, in float64.
@@ -241,9 +233,24 @@ class TensorProduct(nn.Module):
         channels = heaviest[1].channels
         return fastest_backend(heaviest[0], channels, channels if self.mode == "elementwise" else 1)
 
-    def _starts(self) -> tuple[list[int], list[int]]:
-        first, second = ([each.start for each in irreps.slices()] for irreps in (self.irreps_in1, self.irreps_in2))
-        return first, second
+    def _register_columns(self) -> None:
+        """Which columns of the operands, one after another, are those that a backend sees, and back for the results."""
+        results = []
+        for number, group in enumerate(self._groups):
+            channels_in2 = group.channels if self.mode == "elementwise" else 1
+            in1 = _channel_last(self.irreps_in1, group.in1, group.channels)
+            in2 = _channel_last(self.irreps_in2, group.in2, channels_in2)
+            for name, columns, irreps in (("in1", in1, self.irreps_in1), ("in2", in2, self.irreps_in2)):
+                self.register_buffer(f"columns_{name}_{number}", _unless_all(columns, irreps), persistent=False)
+            results.append(_channel_last(self.irreps_out, group.out, group.channels))
+        columns_out = torch.argsort(torch.cat(results))
+        self.register_buffer("columns_out", _unless_all(columns_out, self.irreps_out), persistent=False)
+
+    def _in_order(self, name: str, features: Tensor) -> Tensor:
+        """The named columns of features; all of them as they are where there is nothing to reorder."""
+        columns: Tensor | None = getattr(self, name)
+        # One gather is several times faster than transposing entry by entry, its derivative even more so.
+        return features if columns is None else features.index_select(1, columns.to(features.device))
 
     def _checked(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor | None:
         """The weights of the call, [batch or 1, weight_numel]; shapes that do not fit are refused."""
@@ -304,10 +311,13 @@ def _default_coupling(backend: str) -> Coupling:
     return "clebsch_gordan" if backend == "auto" else backend_class(backend).couplings[0]
 
 
-def _channel_last(features: Tensor, entries: list[tuple[int, int]], channels: int) -> Tensor:
-    """Entries (first column, components) of [batch, columns] in e3nn's layout as [batch, components, channels]."""
-    parts = [
-        features[:, start : start + dim * channels].unflatten(1, (channels, dim)).transpose(1, 2)
-        for start, dim in entries
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+def _channel_last(irreps: Irreps, entries: list[int], channels: int) -> Tensor:
+    """Columns of entries, each [channels, components] in e3nn's layout, in the order [components, channels]."""
+    slices = irreps.slices()
+    columns = [torch.arange(slices[entry].start, slices[entry].stop).view(channels, -1).T for entry in entries]
+    return torch.cat([each.flatten() for each in columns])
+
+
+def _unless_all(columns: Tensor, irreps: Irreps) -> Tensor | None:
+    """The columns, or None where they are all columns of the irreps in their order."""
+    return None if torch.equal(columns, torch.arange(irreps.dim)) else columns
