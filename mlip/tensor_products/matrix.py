@@ -17,6 +17,7 @@ from torch import Tensor
 from mlip.so3 import wigner_3j
 from mlip.tensor_products.backend import Backend
 from mlip.tensor_products.couplings import Coupling, couples
+from mlip.tensor_products.matrix_product import MatrixProduct
 from mlip.tensor_products.sectors import sectors
 from mlip.tensor_products.spec import ProductSpec
 
@@ -24,8 +25,8 @@ from mlip.tensor_products.spec import ProductSpec
 class SpinMatrix(Backend):
     """Product of matrices of the spin `spec.spin`, with the coefficients of `mlip.so3.matrix_coupling`.
 
-    Inside, matrices are transposed and multiplied in reverse order: where all channels of x share one matrix of y, that
-    matrix then multiplies from the left rows that run along the channels.
+    Inside, matrices are transposed and multiplied in reverse order: where all channels of x share one matrix of y, it
+    then stands on the left, and the rows of the other run along the channels.
     """
 
     couplings: ClassVar[tuple[Coupling, ...]] = ("matrix",)
@@ -37,19 +38,18 @@ class SpinMatrix(Backend):
         self.shape = (len(signs.in1), size, size)
         for operand, name in enumerate(_TABLES):
             basis = transposed_matrices(spec.l_max[operand], spec.spin).reshape(size * size, -1)
-            table = torch.tensor(signs.lift(operand, basis, spec)).flatten(0, 1)
-            self.register_constant(name, table.T.contiguous() if operand == 2 else table)
+            self.register_constant(name, torch.tensor(signs.lift(operand, basis, spec)).flatten(0, 1))
 
     def bilinear(self, x: Tensor, y: Tensor) -> Tensor:
-        to_1, to_2, back = self.tables(x)
+        first, second, third = (self.constant(name, x) for name in _TABLES)
         if y.shape[2] == 1:
-            first = (to_1 @ x).unflatten(1, self.shape).flatten(3)
-            second = (y[..., 0] @ to_2.T).unflatten(1, self.shape)
-            return back @ (second @ first).view(len(x), back.shape[1], x.shape[2])
-        first, second = (
-            (operand.transpose(1, 2) @ table.T).unflatten(2, self.shape) for operand, table in ((x, to_1), (y, to_2))
+            tables = (table.unflatten(0, self.shape) for table in (first, second, third))
+            result: Tensor = MatrixProduct.apply(x, y, x.shape[2], *tables)
+            return result
+        right, left = (
+            (operand.transpose(1, 2) @ table.T).unflatten(2, self.shape) for operand, table in ((x, first), (y, second))
         )
-        return ((second @ first).flatten(2) @ back.T).transpose(1, 2)
+        return ((left @ right).flatten(2) @ third).transpose(1, 2)
 
     def tables(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Maps to matrices [signals · n², dims[0]], of the second operand too, and back [dims[2], signals · n²].
@@ -60,7 +60,7 @@ class SpinMatrix(Backend):
             like: A tensor of the dtype and device wanted.
         """
         to_1, to_2, back = (self.constant(name, like) for name in _TABLES)
-        return to_1, to_2, back
+        return to_1, to_2, back.T
 
     def flops(self, batch: int, channels: int, channels_in2: int) -> int:
         d1, d2, d3 = self.spec.dims
