@@ -147,7 +147,7 @@ def test_the_choice_where_one_algorithm_is_far_ahead(
     (backend,) = product.products
     channels = product.irreps_in1[0].mul
     channels_in2 = channels if mode == "elementwise" else 1
-    assert backend.algorithm(batch, channels, channels_in2) == algorithm
+    assert backend.algorithm_for(batch, channels, channels_in2) == algorithm
     alone = TensorProduct(*irreps, mode=mode, weights="none", algorithm=algorithm)
     assert product.work(batch) == alone.work(batch)
 
@@ -158,7 +158,7 @@ def test_what_is_chosen_is_what_runs(weights: str) -> None:
     backend = build_backend("clebsch_gordan", spec, {})
     for channels_in2 in (1, 6):
         x, y, weight = tensors(spec, 7, 6, channels_in2)
-        chosen = backend.algorithm(7, 6, channels_in2)
+        chosen = backend.algorithm_for(7, 6, channels_in2)
         alone = build_backend("clebsch_gordan", spec, {"algorithm": chosen})
         assert torch.equal(backend(x, y, weight), alone(x, y, weight))
         assert torch.equal(backend.bilinear(x, y), alone.bilinear(x, y))

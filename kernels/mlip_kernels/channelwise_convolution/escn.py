@@ -215,7 +215,9 @@ def _check(table: ConvolutionTable) -> None:
         matrices.append(_next_degree(matrices[-1], tilts, torch.tensor(lift)))
     for path in table.paths:
         coefficients = torch.tensor(path.coefficients)
-        turned = torch.einsum("eia,ejb,ekc,abc->eijk", *(matrices[degree] for degree in _degrees(path)), coefficients)
+        first, second, third = (matrices[degree] for degree in _degrees(path))
+        turned = torch.einsum("eia,ejb,abc->eijc", first, second, coefficients)
+        turned = torch.einsum("ekc,eijc->eijk", third, turned)
         if not torch.allclose(turned, coefficients.expand_as(turned), rtol=0, atol=1e-10 * float(coefficients.norm())):
             raise ValueError(
                 f"the coupling of degrees {_degrees(path)} is not invariant under rotations and escn needs that: "

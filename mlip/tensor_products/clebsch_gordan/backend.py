@@ -39,7 +39,7 @@ class ClebschGordan(Backend):
         self.algorithms = nn.ModuleDict({name: ALGORITHMS[name](spec) for name in names})
         self._tallies: dict[tuple[int, int], dict[str, Tally]] = {}
 
-    def algorithm(self, batch: int, channels: int, channels_in2: int) -> str:
+    def algorithm_for(self, batch: int, channels: int, channels_in2: int) -> str:
         """Name of the algorithm that a call with so many rows and channels takes."""
         key = (channels, channels_in2)
         if key not in self._tallies:
@@ -60,9 +60,7 @@ class ClebschGordan(Backend):
         return self._chosen(batch, channels, channels_in2).flops(batch, channels, channels_in2)
 
     def _chosen(self, batch: int, channels: int, channels_in2: int) -> Algorithm:
-        return self._named(self.algorithm(batch, channels, channels_in2))
+        return self._named(self.algorithm_for(batch, channels, channels_in2))
 
     def _named(self, name: str) -> Algorithm:
-        chosen = self.algorithms[name]
-        assert isinstance(chosen, Algorithm)
-        return chosen
+        return self.algorithms[name]  # type: ignore[return-value]
