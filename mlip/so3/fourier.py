@@ -24,8 +24,7 @@ from mlip.so3.arrays import read_only
 def fourier_coefficients(l_max: int) -> np.ndarray:
     """Coefficients c of the orthonormal real harmonics, Y_lm(θ, φ) = Σ_uv c[l² + l + m, u, v] e^{i(uθ + vφ)}.
 
-    Each is the root of a ratio of exact integers times a power of i, rounded once. They vanish unless v = ±m, and
-    c[−u, −v] is the complex conjugate of c[u, v].
+    They are computed from exact integers, vanish unless v = ±m, and c[−u, −v] is the complex conjugate of c[u, v].
 
     Returns:
         complex128 `[(l_max + 1)², 2 l_max + 1, 2 l_max + 1]`, cached and read-only; u and v ascend from −l_max.
