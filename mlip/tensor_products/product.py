@@ -106,6 +106,11 @@ class TensorProduct(nn.Module):
         """Whether the coupling is computed to rounding."""
         return all(product.exact for product in self._backends)
 
+    @property
+    def error(self) -> float:
+        """Relative Frobenius error of the coupling tensor, the largest of the numbers of channels; 0 where exact."""
+        return max(product.error for product in self._backends)
+
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the product.
 

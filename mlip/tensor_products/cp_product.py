@@ -1,0 +1,80 @@
+"""The product of a CP decomposition over short runs of rows, so that what is wide lives in the processor's cache only.
+
+The rank exceeds the number of components several times. A product that kept all its rank-one terms would spend its time
+on memory; this one holds those of a few rows and computes them anew for derivatives.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Numbers in one array of a run, [rows, rank, channels]: 512 KiB in float32, which a second-level cache holds twice.
+_RUN_NUMBERS = 1 << 17
+
+
+def cp_product(x: Tensor, y: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Compute `z[n, k, m] = sum over r of c[r, k] (sum_i a[r, i] x[n, i, m]) (sum_j b[r, j] y[n, j, m])`.
+
+    Differentiable with respect to x and y, any number of times.
+
+    Args:
+        x: [rows, d1, channels].
+        y: [rows, d2, channels], or with one channel for all of x's.
+        a: Constants [rank, d1].
+        b: Constants [rank, d2].
+        c: Constants [rank, d3].
+
+    Returns:
+        [rows, d3, channels].
+    """
+    result: Tensor = _Product.apply(x, y, a, b, c, False)
+    return result
+
+
+class _Product(torch.autograd.Function):
+    """The product, with its terms summed over channels if asked for.
+
+    With g for the gradient of the result, `sum of g z` is the same trilinear form whichever of g, x and y is set apart,
+    so that the gradients of the operands are products of the same kind, summed where an operand has one channel.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, b: Tensor, c: Tensor, summed: bool) -> Tensor:
+        ctx.save_for_backward(x, y, a, b, c)
+        if x.shape[2] < y.shape[2]:
+            x, y, a, b = y, x, b, a
+        rows, _, channels = x.shape
+        rank, components = c.shape
+        result = x.new_empty(rows, components, 1 if summed else channels)
+        for run in _runs(x, rank):
+            count = len(x[run])
+            terms = torch.bmm(a.expand(count, -1, -1), x[run])
+            if y.shape[2] == 1:
+                terms *= (y[run, :, 0] @ b.T)[:, :, None]
+            else:
+                terms *= torch.bmm(b.expand(count, -1, -1), y[run])
+            if summed:
+                torch.mm(terms.sum(2), c, out=result[run, :, 0])
+            else:
+                torch.bmm(c.T.expand(count, -1, -1), terms, out=result[run])
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, a, b, c = ctx.saved_tensors
+        (gradient,) = gradients
+        of_x = of_y = None
+        if ctx.needs_input_grad[0]:
+            of_x = _Product.apply(gradient, y, c, b, a, x.shape[2] < max(gradient.shape[2], y.shape[2]))
+        if ctx.needs_input_grad[1]:
+            of_y = _Product.apply(gradient, x, c, a, b, y.shape[2] < max(gradient.shape[2], x.shape[2]))
+        return of_x, of_y, None, None, None, None
+
+
+def _runs(x: Tensor, rank: int) -> Iterator[slice]:
+    """Runs of rows whose terms fit the cache; all rows at once on a device that hides memory behind many threads."""
+    length = max(1, len(x) if x.is_cuda else _RUN_NUMBERS // (rank * x.shape[2]))
+    for start in range(0, len(x), length):
+        yield slice(start, start + length)
