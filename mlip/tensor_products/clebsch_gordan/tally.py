@@ -3,8 +3,9 @@
 The rates were fitted (least squares of logarithms) to the CPU times of 284 products by all three algorithms: one thread
 of an Intel Xeon with AVX-512 at 2.6 GHz, torch 2.13 with MKL, float32, degrees 0 to 5, 1 to 2000 rows, 16 to 64
 channels, with and without weights, forward only, the shortest of at least 5 runs of each. Predictions are off by a
-factor of 1.5 (root mean square); the algorithm that they choose took 1.01 times the time of the fastest on the average
-and 1.55 times in the worst case. Another machine has other rates, but only their ratios matter for the choice.
+factor of 1.5 (root mean square). In a second set of timings the algorithm that they choose took 1.02 times the time of
+the fastest on the average, more than 1.5 times for 2 products, and 1.66 times at worst. Another machine has other
+rates, but only their ratios matter for the choice.
 """
 
 from dataclasses import dataclass
