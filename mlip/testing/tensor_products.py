@@ -40,7 +40,7 @@ IRREPS = {
     "unequal_channels": ("2x1o+1x0e+1x1o+2x0e", "2x0e+1x1o+2x1o", "1x1o+2x1o+2x0e+1x1e+2x1e"),
     "truncated_result": ("2x2e+2x1o", "2x1o+2x2e", "2x0e+2x1e+2x0o+2x1o"),
     "higher_result": ("2x1o+2x0e", "2x1o", "2x2e+2x0e+2x1o+2x1e"),
-    "missing_degrees": ("2e", "1o+2o", "1o+3o"),
+    "missing_degrees": ("2e", "0o+2o", "1o+2o"),
 }
 # Where one set of irreps is enough: both parities, irreps that stand twice, little to compute.
 FEW_IRREPS = ("2x0e+2x1o+2x1e", "2x1o+2x0e+2x1o", "2x1o+2x0e+2x1e+2x0o")

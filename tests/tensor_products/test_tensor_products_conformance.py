@@ -1,8 +1,19 @@
 """Our backends pass the suite that others inherit."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
+import pytest
+
 from mlip.testing import TensorProductConformance
+from mlip.testing.tensor_products import FEW_IRREPS
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fits_are_made_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 class TestClebschGordan(TensorProductConformance):
@@ -22,6 +33,20 @@ class TestClebschGordanDense(TensorProductConformance):
 class TestClebschGordanEdgeMatrix(TensorProductConformance):
     backend = "clebsch_gordan"
     options: ClassVar = {"algorithm": "edge_matrix"}
+
+
+class TestCPExact(TensorProductConformance):
+    backend = "cp"
+    options: ClassVar = {"rank": "exact"}
+    tolerance = 1e-10
+
+
+class TestCPTruncated(TensorProductConformance):
+    backend = "cp"
+    # One term too few for Clebsch-Gordan, whose tensor is 2 % off, and more for matrices, whose is 30 % off.
+    options: ClassVar = {"rank": 7, "restarts": 1}
+    tolerance = 0.8
+    irreps: ClassVar = {"few": FEW_IRREPS}
 
 
 class TestGauntFourierDirect(TensorProductConformance):

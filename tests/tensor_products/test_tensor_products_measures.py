@@ -132,10 +132,22 @@ def test_duplicate_entries_have_paths_of_their_own() -> None:
 
 def test_a_truncated_cp_product_is_measured_by_what_rotations_allow() -> None:
     operands = (all_even(2), all_even(2), all_even(2))
-    product = TensorProduct(*operands, backend="cp", rank=20, weights="per_degree")
+    product = TensorProduct(*operands, backend="cp", rank=28, weights="per_degree")
     assert not product.exact
     assert interactability(product) == allowed(2, 2, "mixed")
     assert expressivity(product) == incidence_rank(allowed(2, 2, "mixed"))
+
+
+def test_trained_factors_are_measured_as_they_are() -> None:
+    operands = ("0e+1o", "0e+1o", "0e+1o")
+    product = TensorProduct(*operands, backend="cp", rank="exact", weights="per_degree", trainable=True)
+    # Two degrees in each place, connected by the paths (0, 0, 0), (0, 1, 1), (1, 0, 1) and (1, 1, 0).
+    assert expressivity(product) == 4
+    assert len(interactability(product)) == 4
+    # No term reads the vector of x any longer.
+    product.products[0].factor_in1.data[:, 1:] = 0
+    assert interactability(product) == {(0, 0, 0), (0, 1, 1)}
+    assert expressivity(product) == incidence_rank({(0, 0, 0), (0, 1, 1)}) == 2
 
 
 def test_an_exact_cp_product_keeps_to_the_paths_of_its_coupling() -> None:
