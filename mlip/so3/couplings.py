@@ -71,8 +71,8 @@ def matrix_coupling(l1: int, l2: int, l3: int, spin: int) -> np.ndarray:
     """Coupling of the product of (2 spin + 1)² matrices: `tr(B3^T B1 B2)` for the real orthonormal bases B of degree l.
 
     `B_lm = √(2l+1) w3j(spin, spin, l)[:, :, m]` spans the matrices on which rotations act as degree l, 0 ≤ l ≤ 2 spin.
-    The result is the 3j tensor times ±√(Π(2l+1)) {l1 l2 l3; spin spin spin}, Wigner's 6j symbol, which vanishes for a
-    few triples only: sums l1 + l2 + l3 that are even come from the anticommutator, odd ones from the commutator.
+    The result is the 3j tensor times (−1)^l3 √(Π(2l+1)) {l1 l2 l3; spin spin spin}, Wigner's 6j symbol, which vanishes
+    for a few triples only: sums l1 + l2 + l3 that are even come from the anticommutator, odd ones from the commutator.
 
     Raises:
         ConfigError: a degree is negative or above 2 spin, or the three do not satisfy the triangle inequality.
