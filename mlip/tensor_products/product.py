@@ -145,9 +145,10 @@ class TensorProduct(nn.Module):
         It is max over operations g of ‖f(gx, gy) − g f(x, y)‖ / ‖f(x, y)‖ over a batch of normal operands.
         """
         generator = torch.Generator().manual_seed(seed)
+        device = "cpu" if self.weight is None else self.weight.device
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+            return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
 
         x, y = normal(16, self.irreps_in1.dim), normal(16, self.irreps_in2.dim)
         weight = normal(self.weight_numel) if self.weight_numel and self.weight is None else None

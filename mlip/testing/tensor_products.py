@@ -150,6 +150,8 @@ class TensorProductConformance:
                 assert error(result, expected) <= self.tolerance
                 gradients = torch.autograd.grad(result.square().sum(), there)
                 assert all(gradient.device.type == device for gradient in gradients)
+        owner = self.build(case_of(*self.settings()[-1]), own_weights=True).to(device)
+        assert owner.equivariance_error() <= (1e-11 if owner.exact else self.tolerance)
 
     def test_no_rows_give_no_rows(self, case: Case) -> None:
         product = self.build(case)
