@@ -242,6 +242,7 @@ class TensorProductConformance:
             computed = backend.bilinear(x.repeat_interleave(d2, 0), y.repeat(d1, 1, 1)).reshape(d1, d2, d3)
             deviation = error(computed, torch.tensor(backend.spec.tensor()))
             assert backend.exact == (deviation <= 1e-10)
+            assert backend.error == pytest.approx(deviation, rel=1e-6, abs=1e-10)
 
     def test_work_is_positive_and_grows_with_the_batch(self, case: Case) -> None:
         product = self.build(case)

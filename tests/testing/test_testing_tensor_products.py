@@ -144,6 +144,10 @@ class DeniesExactness(Sound):
     exact = False
 
 
+class ClaimsAnError(Sound):
+    error = 1e-3
+
+
 class CountsNoWork(Sound):
     def flops(self, batch: int, channels: int, channels_in2: int) -> int:
         return 1
@@ -171,6 +175,7 @@ FAULTS: list[tuple[type[Backend], str]] = [
     (Noisy, "test_the_same_bits_every_time"),
     (HasMoreState, "test_weights_of_another_backend_can_be_loaded"),
     (HasOtherFactors, "test_factors_compute_the_bare_product"),
+    (ClaimsAnError, "test_exactness_is_stated_truly"),
     (DeniesExactness, "test_exactness_is_stated_truly"),
     (CountsNoWork, "test_work_is_positive_and_grows_with_the_batch"),
     (TakesEveryOption, "test_what_is_not_declared_is_refused"),
