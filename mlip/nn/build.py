@@ -14,7 +14,6 @@ from mlip.nn.summed_convolution import SummedConvolution
 from mlip.tensor_products.couplings import choose
 from mlip_kernels import channelwise_convolution
 
-
 # Degree of features and harmonics from which turning edges to the pole is faster; see results/tensor_products.md.
 ESCN_FROM_DEGREE = 4
 
