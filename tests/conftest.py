@@ -31,6 +31,14 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fits and measurements are kept in the user's cache folder; tests neither read what is there nor add to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def e3nn_in_double() -> Iterator[None]:
     """e3nn builds its constants in the default dtype, and is good to 1e-7 only unless that is float64."""

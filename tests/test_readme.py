@@ -65,7 +65,7 @@ def run(script: str, folder: Path) -> str:
 
 
 def test_commands_and_code_run_in_the_order_of_the_readme(readme: str, folder: Path, repository: Path) -> None:
-    install, own_data, use = code_blocks(readme, "bash")
+    install, own_data, use, swap = code_blocks(readme, "bash")
     calculator, build = code_blocks(readme, "python")
 
     targets = re.findall(r"^make (\S+)", install, flags=re.MULTILINE)
@@ -89,6 +89,16 @@ def test_commands_and_code_run_in_the_order_of_the_readme(readme: str, folder: P
     run(use, folder)
     assert len(ase.io.read(folder / "predicted.xyz", ":")) == 29
     assert len(ase.io.read(folder / "trajectory.xyz", ":")) == 21
+
+    # The benchmark takes two minutes and is run by tests of its own; the advice is the same with fewer edges.
+    benchmark, advise = swap.strip().splitlines()
+    assert benchmark.startswith("mlip bench tensor-products --quick ")
+    assert "fastest" in run(advise.replace("10000", "200"), folder)
+    assert "`model: {architecture: mace, tensor_product: {backend: spherical_grid}}`" in readme
+    run("mlip train my.yaml model.tensor_product.backend=spherical_grid epochs=1 output=runs/gaunt", folder)
+    (convert,) = re.findall(r"`(mlip convert [^`]*)`", readme)
+    (folder / "model.mlip").write_bytes((folder / "runs/gaunt/model.mlip").read_bytes())
+    assert "spherical_grid -> gaunt_fourier" in run(convert, folder)
 
     (folder / "build.py").write_text(build)
     run("python build.py", folder)

@@ -27,7 +27,7 @@ def test_module_is_the_command():
 def test_help_and_usage_errors(run):
     help_text = run("--help")
     assert help_text.exit_code == 0
-    for verb in ("data", "train", "eval", "predict", "info", "md", "relax", "quickstart"):
+    for verb in ("data", "train", "eval", "predict", "info", "convert", "bench", "md", "relax", "quickstart"):
         assert verb in help_text.stdout
     assert run("predct").exit_code == 2
     assert "predict" in run("predct").stderr

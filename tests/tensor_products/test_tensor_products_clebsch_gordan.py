@@ -1,6 +1,6 @@
 """The algorithms of the Clebsch-Gordan backend against e3nn, against each other, and their counts against torch's."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -11,27 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mlip.errors import ConfigError
 from mlip.tensor_products import ProductSpec, TensorProduct
 from mlip.tensor_products.backend import build_backend
-from mlip.testing import TensorProductConformance
 
 ALGORITHMS = ["sparse", "dense", "edge_matrix"]
 STRUCTURES = ["none", "shared", "per_path", "per_degree"]
 # Both parities, entries that stand twice, degrees that skip.
 IRREPS = ("4x0e+4x1o+4x1e+4x2e+4x1o", "0e+1o+3o+2e+1o", "4x0e+4x1o+4x1e+4x2o+4x2e+4x0e")
-
-
-class TestSparse(TensorProductConformance):
-    backend = "clebsch_gordan"
-    options: ClassVar[dict[str, Any]] = {"algorithm": "sparse"}
-
-
-class TestDense(TensorProductConformance):
-    backend = "clebsch_gordan"
-    options: ClassVar[dict[str, Any]] = {"algorithm": "dense"}
-
-
-class TestEdgeMatrix(TensorProductConformance):
-    backend = "clebsch_gordan"
-    options: ClassVar[dict[str, Any]] = {"algorithm": "edge_matrix"}
 
 
 class Counter(TorchDispatchMode):

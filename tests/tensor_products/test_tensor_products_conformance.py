@@ -1,19 +1,9 @@
 """Our backends pass the suite that others inherit."""
 
-from collections.abc import Iterator
 from typing import ClassVar
-
-import pytest
 
 from mlip.testing import TensorProductConformance
 from mlip.testing.tensor_products import FEW_IRREPS
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _fits_are_made_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 class TestClebschGordan(TensorProductConformance):

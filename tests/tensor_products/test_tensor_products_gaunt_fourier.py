@@ -2,7 +2,6 @@
 
 import itertools
 from math import log2
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,19 +13,8 @@ from mlip.errors import ConfigError
 from mlip.so3 import spherical_harmonics
 from mlip.tensor_products import ProductSpec, TensorProduct, gaunt_fourier
 from mlip.tensor_products.gaunt_fourier import GauntFourier, fft_sizes, torus_factors
-from mlip.testing import TensorProductConformance
 
 ALGORITHMS = ("direct", "fft")
-
-
-class TestDirect(TensorProductConformance):
-    backend = "gaunt_fourier"
-    options: ClassVar = {"algorithm": "direct"}
-
-
-class TestFFT(TensorProductConformance):
-    backend = "gaunt_fourier"
-    options: ClassVar = {"algorithm": "fft"}
 
 
 def functions(l1: int, l2: int, l3: int) -> ProductSpec:

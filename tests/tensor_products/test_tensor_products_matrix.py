@@ -9,11 +9,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mlip.tensor_products import ProductSpec
 from mlip.tensor_products.matrix import SpinMatrix
-from mlip.testing import TensorProductConformance
-
-
-class TestSpinMatrix(TensorProductConformance):
-    backend = "matrix"
 
 
 def spec_of(*irreps: str) -> ProductSpec:
