@@ -45,7 +45,8 @@ class TensorProduct(nn.Module):
         weights: `none` for the bare coupling; `per_path` for a weight per path and channel, laid out `[paths,
             channels]` in the order of `paths`; `per_degree` for a[l1] b[l2] c[l3] per channel, laid out `[entries of
             in1, of in2, of out, channels]`; `shared` for one weight per channel. Where entries have unequal channels,
-            such a layout for each number of channels follows the other, the first entry's first.
+            such a layout for each number of channels follows the other, the first entry's first. By default `per_path`
+            where the backend has it, else `per_degree`.
         mode: `channelwise`: the single channel of y multiplies every channel of x (e3nn's `uvu`); `elementwise`: equal
             channels are multiplied (`uuu`).
         own_weights: Whether the weights are parameters of the module instead of an argument of each call.
@@ -69,7 +70,7 @@ class TensorProduct(nn.Module):
         *,
         backend: str = "clebsch_gordan",
         coupling: Coupling | None = None,
-        weights: WeightStructure = "per_path",
+        weights: WeightStructure | None = None,
         mode: Mode = "channelwise",
         own_weights: bool = False,
         **options: Any,
@@ -78,12 +79,13 @@ class TensorProduct(nn.Module):
         self.irreps_in1, self.irreps_in2, self.irreps_out = (
             _readable(irreps) for irreps in (irreps_in1, irreps_in2, irreps_out)
         )
-        choose("weight structure", weights, WEIGHT_STRUCTURES)
+        if weights is not None:
+            choose("weight structure", weights, WEIGHT_STRUCTURES)
         choose("mode", mode, get_args(Mode))
         if coupling is not None:
             choose("coupling", coupling, COUPLINGS)
         self.mode = mode
-        self.weights = weights
+        self.weights: WeightStructure = weights or _default_weights(backend)
         self.coupling: Coupling = coupling or _default_coupling(backend)
         self.options = {name: value for name, value in options.items() if value is not None}
         self._groups = self._grouped()
@@ -315,6 +317,11 @@ def _readable(irreps: Irreps | str) -> Irreps:
 
 def _default_coupling(backend: str) -> Coupling:
     return "clebsch_gordan" if backend == "auto" else backend_class(backend).couplings[0]
+
+
+def _default_weights(backend: str) -> WeightStructure:
+    has_paths = backend == "auto" or "per_path" in backend_class(backend).weight_structures
+    return "per_path" if has_paths else "per_degree"
 
 
 def _channel_last(irreps: Irreps, entries: list[int], channels: int) -> Tensor:

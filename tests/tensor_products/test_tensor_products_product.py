@@ -196,6 +196,11 @@ def test_work_is_the_sum_over_the_channels() -> None:
     assert scalar.work(5).bytes == 4 * (5 * (2 + 1 + 2) + 1 + 5 * 2)
 
 
+def test_weights_are_per_path_where_the_backend_has_them_else_per_degree() -> None:
+    for backend, weights in (("clebsch_gordan", "per_path"), ("spherical_grid", "per_degree"), ("cp", "per_degree")):
+        assert TensorProduct("2x0e", "0e", "2x0e", backend=backend).weights == weights
+
+
 def test_the_representation_names_everything() -> None:
     assert "2x0e x 1x0e -> 2x0e, channelwise, coupling=gaunt, backend=clebsch_gordan, weights=none, 1 paths" in repr(
         TensorProduct("2x0e", "0e", "2x0e", coupling="gaunt", weights="none")
@@ -229,7 +234,7 @@ def test_the_representation_names_everything() -> None:
         (("0e",) * 3, {"mode": "element-wise"}, "unknown mode 'element-wise': did you mean 'elementwise'"),
         (
             ("0e",) * 3,
-            {"backend": "spherical_grid"},
+            {"backend": "spherical_grid", "weights": "per_path"},
             "'spherical_grid' has no 'per_path' weights: choose one of .* or the backend clebsch_gordan",
         ),
         (
