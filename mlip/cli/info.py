@@ -26,8 +26,9 @@ def info(model: ModelFile) -> None:
 
 
 def _rows(path: Path, header: dict[str, Any], model: "Potential") -> list[tuple[str, str]]:
-    config = header["config"]
-    main = ("architecture", "elements", "hidden_irreps", "cutoff", "reference_energies")
+    # As read, so that a file that is older than a key shows its default.
+    config = model.config.model_dump(mode="json")
+    main = ("architecture", "elements", "hidden_irreps", "cutoff", "reference_energies", "tensor_product")
     details = {name: value for name, value in config.items() if name not in main}
     # The whole training configuration is for programs; it is in the file's header and in the report.
     history = {name: value for name, value in header["provenance"].items() if name != "config"}
@@ -37,6 +38,7 @@ def _rows(path: Path, header: dict[str, Any], model: "Potential") -> list[tuple[
         ("cutoff", f"{config['cutoff']:g} Å"),
         ("hidden irreps", config["hidden_irreps"]),
         *((name.replace("_", " "), _text(value)) for name, value in details.items()),
+        *_product_rows(config["tensor_product"]),
         ("reference energies", _text({symbol: f"{e:.6g} eV" for symbol, e in header["reference_energies"].items()})),
         *_parameter_rows(model),
         ("dtype", header["dtype"]),
@@ -45,6 +47,17 @@ def _rows(path: Path, header: dict[str, Any], model: "Potential") -> list[tuple[
         ("written by", f"mlip {header['package_version']}"),
         ("file size", f"{path.stat().st_size / 1e6:.2f} MB"),
     ]
+
+
+def _product_rows(products: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """What the tensor products compute and how, one row each."""
+    rows = []
+    for name, product in products.items():
+        options = [f"{option} {product[option]}" for option in ("rank", "algorithm") if product[option] is not None]
+        options += ["trainable factors"] if product["trainable"] else []
+        parts = [f"{product['coupling']} by {product['backend']}", f"weights {product['weights']}", *options]
+        rows.append((f"product of the {name}", ", ".join(parts)))
+    return rows
 
 
 def _parameter_rows(model: "Potential") -> list[tuple[str, str]]:

@@ -9,7 +9,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read, write
 
-from mlip import MLIPCalculator
+from mlip import MLIPCalculator, save
+from mlip.models import build_model
 
 
 @pytest.fixture
@@ -138,6 +139,15 @@ def test_info_says_what_a_model_is(run, model_file):
 
     count = sum(parameter.numel() for parameter in load(model_file).parameters())
     assert f"{count:,}" in text
+
+
+def test_info_names_the_tensor_products_of_a_model(run, tmp_path):
+    config = {"architecture": "mace", "elements": ["H"], "hidden_irreps": "4x0e", "l_max": 1}
+    products = {"convolution": {"backend": "spherical_grid"}, "contraction": {"backend": "cp", "rank": 5}}
+    save(build_model(config | {"tensor_product": products}), tmp_path / "swapped.mlip")
+    text = run("info", tmp_path / "swapped.mlip").stdout
+    assert "gaunt by spherical_grid, weights per_degree" in text
+    assert "clebsch_gordan by cp, weights per_degree, rank" in text
 
 
 def test_info_refuses_what_is_no_model(fails, tmp_path):
