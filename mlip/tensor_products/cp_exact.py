@@ -61,7 +61,11 @@ def _from_table(target: CPTarget) -> _Factors | None:
     """The table of the smallest degrees that hold the target's, its operands exchanged as they stand in the target."""
     l1, l2, l3 = target.l_max
     # Degrees that the triangle inequality cuts off couple to nothing.
-    degrees = (min(l1, l2 + l3), min(l2, l1 + l3), min(l3, l1 + l2))
+    reach = (l2 + l3, l1 + l3, l1 + l2)
+    degrees = tuple(
+        max((degree for degree in each if degree <= limit), default=0)
+        for each, limit in zip(target.degrees, reach, strict=True)
+    )
     order = tuple(int(place) for place in np.argsort(degrees, kind="stable"))
     name = "".join(str(degrees[place]) for place in order)
     stored = _stored("exact", f"{_kind(target)}.{name}")
