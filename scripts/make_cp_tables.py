@@ -2,11 +2,11 @@
 
     python scripts/make_cp_tables.py            # about half an hour on one core
 
-`exact.safetensors` holds, for all degrees l1 ≤ l2 ≤ l3 ≤ 4 that satisfy the triangle inequality, an exact decomposition
-of the Clebsch-Gordan tensor of all degrees up to them: "full" of all paths, "even" of those whose degrees have an even
-sum. Of several, it is the one whose terms cancel least. `truncated.safetensors` holds, for all paths between all
-degrees up to L = 1 … 4, the best fit found of rank 7 L², that of tensor decomposition networks (Lin et al. 2025, arXiv
-2507.01131).
+`exact.safetensors` holds, for all degrees 1 ≤ l1 ≤ l2 ≤ l3 ≤ 4 that satisfy the triangle inequality, an exact
+decomposition of the Clebsch-Gordan tensor of all degrees up to them: "full" of all paths, "even" of those whose degrees
+have an even sum. Of a few it is the one whose terms cancel least. `truncated.safetensors` holds, for all paths between
+all degrees up to L = 1 … 4, the best fit found of rank 7 L², that of tensor decomposition networks (Lin et al. 2025,
+arXiv 2507.01131).
 
 RANKS are the lowest at which some of a few dozen fits from different starts became exact. Every decomposition is made
 anew, and the script fails if one that should be exact is not.
@@ -30,11 +30,6 @@ from mlip.tensor_products.cp_target import CPTarget
 FOLDER = Path(__file__).resolve().parent.parent / "mlip" / "tensor_products" / "cp_tables"
 # Lowest known exact ranks (of all paths, of even sums of degrees) by degrees.
 RANKS = {
-    (0, 0, 0): (1, 1),
-    (0, 1, 1): (4, 4),
-    (0, 2, 2): (9, 9),
-    (0, 3, 3): (16, 16),
-    (0, 4, 4): (25, 25),
     (1, 1, 1): (8, 6),
     (1, 1, 2): (12, 9),
     (1, 2, 2): (17, 13),
@@ -109,7 +104,7 @@ def cancellation(factors: CPFactors) -> float:
 def main(arguments: list[str] | None = None) -> int:
     """Make the tables; returns the exit code."""
     parser = argparse.ArgumentParser(description="Make the CP tables that ship with the package.")
-    parser.add_argument("--highest-degree", type=int, default=4, choices=range(5), help="leave out higher degrees")
+    parser.add_argument("--highest-degree", type=int, default=4, choices=range(1, 5), help="leave out higher degrees")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for the tables")
     chosen = parser.parse_args(arguments)
     # One thread, so that the order of summation does not depend on the machine's number of cores.

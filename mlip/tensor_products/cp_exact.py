@@ -1,6 +1,6 @@
 """Exact CP decompositions: tables of fits that ship with the package, and those known in closed form.
 
-`cp_tables/exact.safetensors` holds the Clebsch-Gordan tensor of all degrees up to (L1, L2, L3) for L1 ≤ L2 ≤ L3 ≤ 4
+`cp_tables/exact.safetensors` holds the Clebsch-Gordan tensor of all degrees up to (L1, L2, L3), 1 ≤ L1 ≤ L2 ≤ L3 ≤ 4,
 that satisfy the triangle inequality, with all paths and with those of an even sum of degrees; `truncated.safetensors`
 holds decompositions of lower rank. `scripts/make_cp_tables.py` made both.
 """
@@ -38,7 +38,10 @@ def exact_factors(target: CPTarget) -> CPFactors | None:
 
     There is one for every target but Clebsch-Gordan couplings of degrees above HIGHEST_DEGREE.
     """
-    if target.coupling == "clebsch_gordan":
+    factors: _Factors | None
+    if 0 in target.l_max:
+        factors = _one_by_one(target)
+    elif target.coupling == "clebsch_gordan":
         factors = _from_table(target)
     elif target.coupling == "matrix":
         factors = _matrix_product(target)
@@ -79,6 +82,13 @@ def _from_table(target: CPTarget) -> _Factors | None:
     for place, factor in zip(order, stored, strict=True):
         factors[place][: len(factor)] = _signs(degrees[place])[:, None] * factor if odd else factor
     return factors
+
+
+def _one_by_one(target: CPTarget) -> _Factors:
+    """A term for each coefficient: with scalars, component m of one operand couples to component m of another only."""
+    entries = np.nonzero(target.tensor)
+    first, second, third = (np.eye(size)[:, places] for size, places in zip(target.tensor.shape, entries, strict=True))
+    return first * target.tensor[entries], second, third
 
 
 def _matrix_product(target: CPTarget) -> _Factors:
