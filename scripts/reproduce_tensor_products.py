@@ -3,6 +3,7 @@
     python scripts/reproduce_tensor_products.py expressivity
     python scripts/reproduce_tensor_products.py convolution   # one thread: shared weights against e3nn's uvu
     python scripts/reproduce_tensor_products.py cp            # one thread: rank 7 L² against e3nn's uvu, L = 1 … 6
+    python scripts/reproduce_tensor_products.py escn          # one thread: edges turned to the pole against blocks
 
 Contenders take turns in one process; times are medians with the 20th and 80th percentile. Decompositions that are not
 shipped are fitted first and kept in the user's cache folder, which takes some minutes for L = 5 and 6.
@@ -16,7 +17,12 @@ import torch
 from e3nn import o3
 
 from mlip.benchmarks.timing import Statistics, Step, Stopwatch, interleave
+from mlip.nn.convolution import convolution_table
+from mlip.nn.layout import natural_irreps
+from mlip.so3 import spherical_harmonics
 from mlip.tensor_products import TensorProduct, expressivity
+from mlip_kernels.channelwise_convolution import IMPLEMENTATIONS
+from mlip_kernels.edges import EdgeTopology
 
 EDGES, CHANNELS = 2000, 64
 # Xie et al. 2025 (arXiv 2506.13523): paths of the Clebsch-Gordan product and dimension of what a Gaunt product reaches.
@@ -162,12 +168,45 @@ def print_cp() -> None:
     print_table(["L", "rank", "error", "cp, ms", "e3nn uvu, ms", "ratio", "paper, on a GPU"], rows)
 
 
+def print_escn() -> None:
+    """Convolutions with weights per path, features and harmonics of every degree up to L, natural parity."""
+    generator = torch.Generator().manual_seed(0)
+    nodes, edges_per_node = 100, 20
+    receivers = torch.arange(nodes).repeat_interleave(edges_per_node)
+    edges = EdgeTopology(torch.randint(0, nodes, receivers.shape, generator=generator), receivers, nodes)
+    vectors = torch.randn(len(receivers), 3, generator=generator)
+    rows = []
+    for l_max in range(1, 7):
+        irreps = natural_irreps(CHANNELS, l_max)
+        table, _ = convolution_table(irreps, l_max, {irrep for _, irrep in irreps})
+        features = torch.randn(nodes, irreps.dim, generator=generator, requires_grad=True)
+        weights = torch.randn(len(receivers), table.weight_dim, generator=generator, requires_grad=True)
+        harmonics = spherical_harmonics(l_max, vectors).requires_grad_()
+        steps: dict[str, Step] = {}
+        for name in ("blocked", "escn"):
+            operation = IMPLEMENTATIONS[name](table).float()
+
+            def step(operation: torch.nn.Module = operation) -> Callable[[], object]:
+                inputs = (features, harmonics, weights)
+                return lambda: torch.autograd.grad(operation(*inputs, edges).sum(), inputs)
+
+            steps[name] = step
+        stopwatch = Stopwatch()
+        for each in steps.values():
+            stopwatch.warm_up(each, 10.0)
+        times = interleave(steps, 10.0, stopwatch)
+        ratio = f"{times['blocked'].median / times['escn'].median:.2f}"
+        rows.append([str(l_max), *(milliseconds(times[name]) for name in ("blocked", "escn")), ratio])
+    print_table(["L", "blocked, ms", "escn, ms", "ratio"], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     tables = {
         "expressivity": print_expressivity,
         "convolution": print_convolution,
         "cp": print_cp,
+        "escn": print_escn,
     }
     parser.add_argument("table", choices=tables)
     torch.set_num_threads(1)
