@@ -12,6 +12,7 @@ shipped are fitted first and kept in the user's cache folder, which takes some m
 import argparse
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from e3nn import o3
@@ -168,6 +169,12 @@ def print_cp() -> None:
     print_table(["L", "rank", "error", "cp, ms", "e3nn uvu, ms", "ratio", "paper, on a GPU"], rows)
 
 
+def _with_gradients(
+    operation: torch.nn.Module, inputs: tuple[torch.Tensor, ...], edges: EdgeTopology
+) -> Callable[[], object]:
+    return lambda: torch.autograd.grad(operation(*inputs, edges).sum(), inputs)
+
+
 def print_escn() -> None:
     """Convolutions with weights per path, features and harmonics of every degree up to L, natural parity."""
     generator = torch.Generator().manual_seed(0)
@@ -186,11 +193,7 @@ def print_escn() -> None:
         for name in ("blocked", "escn"):
             operation = IMPLEMENTATIONS[name](table).float()
 
-            def step(operation: torch.nn.Module = operation) -> Callable[[], object]:
-                inputs = (features, harmonics, weights)
-                return lambda: torch.autograd.grad(operation(*inputs, edges).sum(), inputs)
-
-            steps[name] = step
+            steps[name] = partial(_with_gradients, operation, (features, harmonics, weights), edges)
         stopwatch = Stopwatch()
         for each in steps.values():
             stopwatch.warm_up(each, 10.0)
