@@ -39,7 +39,7 @@ def exact_factors(target: CPTarget) -> CPFactors | None:
     There is one for every target but Clebsch-Gordan couplings of degrees above HIGHEST_DEGREE.
     """
     factors: _Factors | None
-    if 0 in target.l_max:
+    if 0 in target.coupled_l_max:
         factors = _one_by_one(target)
     elif target.coupling == "clebsch_gordan":
         factors = _from_table(target)
@@ -62,13 +62,7 @@ def shipped_factors(target: CPTarget, rank: int) -> CPFactors | None:
 
 def _from_table(target: CPTarget) -> _Factors | None:
     """The table of the smallest degrees that hold the target's, its operands exchanged as they stand in the target."""
-    l1, l2, l3 = target.l_max
-    # Degrees that the triangle inequality cuts off couple to nothing.
-    reach = (l2 + l3, l1 + l3, l1 + l2)
-    degrees = tuple(
-        max((degree for degree in each if degree <= limit), default=0)
-        for each, limit in zip(target.degrees, reach, strict=True)
-    )
+    degrees = target.coupled_l_max
     order = tuple(int(place) for place in np.argsort(degrees, kind="stable"))
     name = "".join(str(degrees[place]) for place in order)
     stored = _stored("exact", f"{_kind(target)}.{name}")

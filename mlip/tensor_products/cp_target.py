@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,13 @@ class CPTarget:
         l1, l2, l3 = (degrees[-1] for degrees in self.degrees)
         return l1, l2, l3
 
+    @cached_property
+    def coupled_l_max(self) -> tuple[int, int, int]:
+        """Highest degree of each operand and of the result that couples to any of the others."""
+        coupled = [triple for triple in product(*self.degrees) if self.couples(*triple)]
+        l1, l2, l3 = (max(degrees) for degrees in zip(*coupled, strict=True))
+        return l1, l2, l3
+
     @property
     def always_enough(self) -> int:
         """Rank that is always enough for an exact decomposition: the smallest product of two dimensions."""
@@ -56,12 +64,10 @@ class CPTarget:
         """Coefficients [(L1+1)², (L2+1)², (L3+1)²], zero for degrees that do not occur."""
         l1_max, l2_max, l3_max = self.l_max
         tensor = np.zeros(((l1_max + 1) ** 2, (l2_max + 1) ** 2, (l3_max + 1) ** 2))
-        for l1 in self.degrees[0]:
-            for l2 in self.degrees[1]:
-                for l3 in self.degrees[2]:
-                    if self.couples(l1, l2, l3):
-                        block = coupling_tensor(self.coupling, l1, l2, l3, self.spin)
-                        tensor[_rows(l1), _rows(l2), _rows(l3)] = block
+        for l1, l2, l3 in product(*self.degrees):
+            if self.couples(l1, l2, l3):
+                block = coupling_tensor(self.coupling, l1, l2, l3, self.spin)
+                tensor[_rows(l1), _rows(l2), _rows(l3)] = block
         return tensor
 
     def present(self, operand: int) -> NDArray[np.bool_]:
