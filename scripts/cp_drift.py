@@ -89,7 +89,7 @@ def plot(runs: list[dict[str, Any]], path: Path) -> None:
     axes[1].set_ylabel("|L − L at the start|, ħ")
     axes[1].set_yscale("log")
     axes[1].set_xlabel("time, ps")
-    axes[0].legend(frameon=False, fontsize="small", ncols=2)
+    axes[0].legend(frameon=False, fontsize="small", ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     with written_beside(path) as partial:
