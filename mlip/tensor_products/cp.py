@@ -99,6 +99,11 @@ class CP(Backend):
         first, second, third = self._tables(like)
         return first, second, third.T
 
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        if self.trainable or weight is None or self.spec.weights != "shared":
+            return super().forward(x, y, weight)
+        return cp_product(x, y, *self._tables(x), weight)
+
     def bilinear(self, x: Tensor, y: Tensor) -> Tensor:
         first, second, third = self._tables(x)
         if not self.trainable:

@@ -14,10 +14,10 @@ from torch import Tensor
 _RUN_NUMBERS = 1 << 17
 
 
-def cp_product(x: Tensor, y: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Compute `z[n, k, m] = sum over r of c[r, k] (sum_i a[r, i] x[n, i, m]) (sum_j b[r, j] y[n, j, m])`.
+def cp_product(x: Tensor, y: Tensor, a: Tensor, b: Tensor, c: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Compute `z[n, k, m] = w[n, m] sum over r of c[r, k] (sum_i a[r, i] x[n, i, m]) (sum_j b[r, j] y[n, j, m])`.
 
-    Differentiable with respect to x and y, any number of times.
+    Differentiable with respect to x, y and the weight, any number of times.
 
     Args:
         x: [rows, d1, channels].
@@ -25,52 +25,64 @@ def cp_product(x: Tensor, y: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         a: Constants [rank, d1].
         b: Constants [rank, d2].
         c: Constants [rank, d3].
+        weight: w, [rows or 1, 1, channels]; 1 where not given.
 
     Returns:
         [rows, d3, channels].
     """
-    result: Tensor = _Product.apply(x, y, a, b, c, False)
+    result: Tensor = _Product.apply(x, y, weight, a, b, c, False)
     return result
 
 
 class _Product(torch.autograd.Function):
-    """The product, with its terms summed over channels if asked for.
+    """The product, summed over channels if asked for.
 
-    With g for the gradient of the result, `sum of g z` is the same trilinear form whichever of g, x and y is set apart,
-    so that the gradients of the operands are products of the same kind, summed where an operand has one channel.
+    With g for the gradient of the result, `sum of g z` is the same form whichever of g, x and y is set apart, so that
+    the gradients of the operands are products of the same kind, summed where an operand has one channel.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, b: Tensor, c: Tensor, summed: bool) -> Tensor:
-        ctx.save_for_backward(x, y, a, b, c)
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, c: Tensor, summed: bool
+    ) -> Tensor:
+        ctx.save_for_backward(x, y, weight, a, b, c)
         if x.shape[2] < y.shape[2]:
             x, y, a, b = y, x, b, a
         rows, _, channels = x.shape
         rank, components = c.shape
         result = x.new_empty(rows, components, 1 if summed else channels)
+        of_all_channels = (y[:, :, 0] @ b.T)[:, :, None] if y.shape[2] == 1 else None
+        if weight is not None:
+            weight = weight.expand(rows, -1, -1)
         for run in _runs(x, rank):
-            count = len(x[run])
-            terms = torch.bmm(a.expand(count, -1, -1), x[run])
-            if y.shape[2] == 1:
-                terms *= (y[run, :, 0] @ b.T)[:, :, None]
-            else:
-                terms *= torch.bmm(b.expand(count, -1, -1), y[run])
+            part = result[run]
+            terms = torch.bmm(a.expand(len(part), -1, -1), x[run])
+            terms *= torch.bmm(b.expand(len(part), -1, -1), y[run]) if of_all_channels is None else of_all_channels[run]
             if summed:
-                torch.mm(terms.sum(2), c, out=result[run, :, 0])
+                if weight is not None:
+                    terms *= weight[run]
+                torch.mm(terms.sum(2), c, out=part[:, :, 0])
             else:
-                torch.bmm(c.T.expand(count, -1, -1), terms, out=result[run])
+                torch.bmm(c.T.expand(len(part), -1, -1), terms, out=part)
+                if weight is not None:
+                    part *= weight[run]
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, a, b, c = ctx.saved_tensors
+        x, y, weight, a, b, c = ctx.saved_tensors
         (gradient,) = gradients
-        of_x = of_y = None
-        if ctx.needs_input_grad[0]:
-            of_x = _Product.apply(gradient, y, c, b, a, x.shape[2] < max(gradient.shape[2], y.shape[2]))
+        of_x = of_y = of_weight = None
+        if ctx.needs_input_grad[2]:
+            unweighted = _Product.apply(gradient, y, None, c, b, a, False)
+            of_weight = (unweighted * x).sum(1, keepdim=True).sum_to_size(weight.shape)
+            if ctx.needs_input_grad[0]:
+                of_x = (unweighted * weight).sum_to_size(x.shape)
+        elif ctx.needs_input_grad[0]:
+            of_x = _Product.apply(gradient, y, weight, c, b, a, x.shape[2] < max(gradient.shape[2], y.shape[2]))
         if ctx.needs_input_grad[1]:
-            of_y = _Product.apply(gradient, x, c, a, b, y.shape[2] < max(gradient.shape[2], x.shape[2]))
-        return of_x, of_y, None, None, None, None
+            of_y = _Product.apply(gradient, x, weight, c, a, b, y.shape[2] < max(gradient.shape[2], x.shape[2]))
+        return of_x, of_y, of_weight, None, None, None, None
 
 
 def _runs(x: Tensor, rank: int) -> Iterator[slice]:

@@ -162,40 +162,56 @@ def test_the_error_of_a_product_is_that_of_its_worst_part() -> None:
     assert TensorProduct("0e", "0e", "0e").error == 0.0
 
 
+@pytest.mark.parametrize("weight_rows", [0, 1, 7])
 @pytest.mark.parametrize("channels_in2", [1, 3])
 @pytest.mark.parametrize("batch", [0, 1, 7])
-def test_runs_of_rows_are_the_plain_product(batch: int, channels_in2: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_rows_are_the_plain_product(
+    batch: int, channels_in2: int, weight_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Two rows a run.
     monkeypatch.setattr(cp_product, "_RUN_NUMBERS", 2 * 6 * 3)
     tables = [normal(6, size, seed=size) for size in (4, 5, 2)]
-    x, y = normal(batch, 4, 3).requires_grad_(), normal(batch, 5, channels_in2, seed=1).requires_grad_()
+    operands = [normal(batch, 4, 3), normal(batch, 5, channels_in2, seed=1)]
+    if weight_rows:
+        operands.append(normal(min(batch, weight_rows) if weight_rows > 1 else 1, 1, 3, seed=2))
+    operands = [each.requires_grad_() for each in operands]
 
-    def plain(x: Tensor, y: Tensor) -> Tensor:
-        return torch.einsum("ri,rj,rk,nic,njc->nkc", *tables, x, y.expand(-1, -1, 3))
+    def plain(x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        product = torch.einsum("ri,rj,rk,nic,njc->nkc", *tables, x, y.expand(-1, -1, 3))
+        return product if weight is None else product * weight
 
-    def runs(x: Tensor, y: Tensor) -> Tensor:
-        return cp_product.cp_product(x, y, *tables)
+    def runs(x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        return cp_product.cp_product(x, y, *tables, weight)
 
-    torch.testing.assert_close(runs(x, y), plain(x, y))
+    torch.testing.assert_close(runs(*operands), plain(*operands))
+    found = []
     for function in (runs, plain):
-        gradients = torch.autograd.grad(function(x, y).pow(3).sum(), (x, y), create_graph=True)
-        second = torch.autograd.grad(sum(each.square().sum() for each in gradients), (x, y))
-        if function is runs:
-            found = (*gradients, *second)
-    for one, two in zip(found, (*gradients, *second), strict=True):
+        gradients = torch.autograd.grad(function(*operands).pow(3).sum(), operands, create_graph=True)
+        second = torch.autograd.grad(sum(each.square().sum() for each in gradients), operands)
+        found.append((*gradients, *second))
+    for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("channels", [(1, 1), (3, 1), (3, 3)])
-def test_derivatives_of_all_kinds(channels: tuple[int, int]) -> None:
+def test_derivatives_of_all_kinds(channels: tuple[int, int], weighted: bool) -> None:
     tables = [normal(6, size, seed=size) for size in (4, 5, 2)]
-    x, y = (normal(3, size, count, seed=size).requires_grad_() for size, count in zip((4, 5), channels, strict=True))
+    operands = [normal(3, size, count, seed=size) for size, count in zip((4, 5), channels, strict=True)]
+    if weighted:
+        operands.append(normal(3, 1, channels[0]))
+    operands = [each.requires_grad_() for each in operands]
 
-    def function(x: Tensor, y: Tensor) -> Tensor:
-        return cp_product.cp_product(x, y, *tables)
+    def function(x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        return cp_product.cp_product(x, y, *tables, weight)
 
-    assert torch.autograd.gradcheck(function, (x, y))
-    assert torch.autograd.gradgradcheck(function, (x, y))
+    assert torch.autograd.gradcheck(function, operands)
+    assert torch.autograd.gradgradcheck(function, operands)
+    # Each alone, since gradients that are wanted together share their work.
+    together = torch.autograd.grad(function(*operands).square().sum(), operands)
+    for place, expected in enumerate(together):
+        alone = [each.detach().requires_grad_(number == place) for number, each in enumerate(operands)]
+        torch.testing.assert_close(torch.autograd.grad(function(*alone).square().sum(), alone[place])[0], expected)
 
 
 @pytest.mark.parametrize("mode", ["channelwise", "elementwise"])
