@@ -4,9 +4,9 @@
 
 `exact.safetensors` holds, for all degrees 1 ≤ l1 ≤ l2 ≤ l3 ≤ 4 that satisfy the triangle inequality, an exact
 decomposition of the Clebsch-Gordan tensor of all degrees up to them: "full" of all paths, "even" of those whose degrees
-have an even sum. Where its terms cancel much, it is the best of a few in that. `truncated.safetensors` holds, for all paths between
-all degrees up to L = 1 … 4, the best fit found of rank 7 L², that of tensor decomposition networks (Lin et al. 2025,
-arXiv 2507.01131).
+have an even sum. Where its terms cancel much, it is the best of a few in that. `truncated.safetensors` holds, for all
+paths between all degrees up to L = 1 … 4, the best fit found of rank 7 L², that of tensor decomposition networks (Lin
+et al. 2025, arXiv 2507.01131).
 
 RANKS are the lowest at which some of a few dozen fits from different starts became exact. Every decomposition is made
 anew, and the script fails if one that should be exact is not.
