@@ -13,6 +13,7 @@ from mlip.data.structures import Structure
 from mlip.errors import ConfigError
 from mlip.models.build import build_model
 from mlip.models.config import parse_model_config
+from mlip.models.network import Network
 from mlip.models.potential import Potential
 from mlip.tensor_products import Backend
 from mlip.tensor_products.backend import backend_class
@@ -48,8 +49,7 @@ def with_backend(model: Potential, backend: str, parts: Sequence[str] = ()) -> P
         products[part].update(backend=backend, rank=None, trainable=False, algorithm=None)
     converted = build_model(parse_model_config(values), str(model.dtype).removeprefix("torch."))
     for network in (model.network, converted.network):
-        truncated = [each for each in network.modules() if isinstance(each, Backend) and not each.exact]
-        if truncated:
+        if any(_truncated(network, part) for part in chosen):
             raise ConfigError(
                 "a product of truncated rank is a function of its own, which no other backend computes: "
                 "keep the model's backend cp."
@@ -57,6 +57,14 @@ def with_backend(model: Potential, backend: str, parts: Sequence[str] = ()) -> P
     converted.load_state_dict(model.state_dict())
     converted.provenance = model.provenance
     return converted.to(model.device).train(model.training)
+
+
+def _truncated(network: Network, part: str) -> bool:
+    """Whether a product of a part of the network is not exact; layers keep their products under the part's name."""
+    return any(
+        isinstance(module, Backend) and not module.exact and part in name.split(".")
+        for name, module in network.named_modules()
+    )
 
 
 def _computes(backend: str, product: dict[str, Any]) -> bool:

@@ -111,6 +111,16 @@ def test_truncated_factors_travel_with_the_model(tmp_path) -> None:
         with_backend(model, "clebsch_gordan")
 
 
+def test_a_truncated_part_stays_while_the_other_is_converted() -> None:
+    products = {"convolution": {"backend": "spherical_grid"}, "contraction": {"backend": "cp", "rank": 6}}
+    model = potential("mace", tensor_product=products)
+    converted = with_backend(model, "gaunt_fourier", ["convolution"])
+    assert converted.config.tensor_product.contraction.rank == 6
+    assert largest_energy_difference(model, converted) < 1e-11
+    with pytest.raises(ConfigError, match="truncated rank"):
+        with_backend(model, "clebsch_gordan", ["contraction"])
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_conversion_keeps_energies_and_says_what_it_cannot_do(architecture: str) -> None:
     model = swapped(architecture, backend="spherical_grid")
