@@ -180,7 +180,9 @@ def _legend(figure: Figure, panels: dict[tuple[str, str], Axes]) -> None:
     for axes in panels.values():
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=4, fontsize=8)
+    # About two inches an entry.
+    columns = max(1, min(4, int(figure.get_figwidth() / 2.0)))
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def _save(figure: Figure, path: Path) -> Path:
