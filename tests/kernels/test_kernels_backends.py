@@ -1,0 +1,68 @@
+"""The choice between kernels and reference."""
+
+import importlib.util
+import warnings
+
+import pytest
+import torch
+
+from mlip_kernels import backends
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLIP_KERNELS", raising=False)
+    backends._warn_once.cache_clear()
+
+
+def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+
+
+def test_each_device_has_its_kernels() -> None:
+    assert backends.available_backend("cpu") == "cpu"
+    assert backends.available_backend(torch.device("cuda", 1)) == "gpu"
+    assert backends.available_backend("meta") == "reference"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_kernels_can_be_switched_off(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLIP_KERNELS", "reference")
+    assert backends.available_backend(device) == "reference"
+
+
+def test_an_unknown_wish_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLIP_KERNELS", "none")
+    with pytest.raises(ValueError, match="'none': set it to 'reference'"):
+        backends.available_backend("cpu")
+
+
+@pytest.mark.parametrize(("package", "device"), [("numba", "cpu"), ("triton", "cuda")])
+def test_a_missing_compiler_is_told_once(package: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(package, monkeypatch)
+    with pytest.warns(RuntimeWarning, match=f"{package} is not installed"):
+        assert backends.available_backend(device) == "reference"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert backends.available_backend(device) == "reference"
+
+
+def test_no_warning_where_kernels_are_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    without("numba", monkeypatch)
+    monkeypatch.setenv("MLIP_KERNELS", "reference")
+    assert backends.available_backend("cpu") == "reference"
+
+
+def test_numba_takes_the_threads_of_torch() -> None:
+    import numba
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert backends.match_torch_threads() == 1
+        assert numba.get_num_threads() == 1
+        torch.set_num_threads(4096)
+        assert backends.match_torch_threads() == numba.config.NUMBA_NUM_THREADS
+    finally:
+        torch.set_num_threads(before)
