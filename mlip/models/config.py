@@ -175,11 +175,18 @@ class NequIPConfig(ArchitectureConfig):
     Attributes:
         symmetry: "O3", or "SO3" for features and harmonics without parity (all hidden irreps even), so that the energy
             may change under reflections, as in SevenNet's models.
+        self_connection: Whether the linear map of an atom's own features is one "per_element" or "shared" by all.
+        solid_harmonics: Lets harmonics of degree l grow as the l-th power of the edge's length, as in the first
+            models of SevenNet.
+        cutoff_onset: Distance where an XPLOR cutoff sets in, Å, which replaces the polynomial; none by default.
         tensor_product: How the convolution is computed.
     """
 
     architecture: Literal["nequip"]
     symmetry: Literal["O3", "SO3"] = "O3"
+    self_connection: Literal["per_element", "shared"] = "per_element"
+    solid_harmonics: bool = False
+    cutoff_onset: Annotated[float, Field(ge=0.0)] | None = None
     tensor_product: NequIPProducts = NequIPProducts()
     hidden_irreps: str = "32x0e+32x1o+32x2e"
     l_max: Annotated[int, Field(ge=0, le=11)] = 2
@@ -191,6 +198,14 @@ class NequIPConfig(ArchitectureConfig):
         odd = [str(irrep) for _, irrep in canonical_irreps(self.hidden_irreps) if irrep.p == -1]
         if self.symmetry == "SO3" and odd:
             raise ValueError(f"with the symmetry SO3 irreps are even, and '{odd[0]}' is not; write '{odd[0][:-1]}e'")
+        return self
+
+    @model_validator(mode="after")
+    def _onset_before_cutoff(self) -> "NequIPConfig":
+        if self.cutoff_onset is not None and self.cutoff_onset >= self.cutoff:
+            raise ValueError(
+                f"cutoff_onset is {self.cutoff_onset} Å and has to be below the cutoff, {self.cutoff} Å; lower it"
+            )
         return self
 
 

@@ -16,13 +16,13 @@ from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, Gate, 
 from mlip.nn.build import build_convolution, convolution_irreps
 from mlip.nn.layout import canonical_irreps, natural_irreps
 from mlip.nn.weights import normal_weights
-from mlip.so3 import spherical_harmonics
+from mlip.so3 import solid_harmonics, spherical_harmonics
 from mlip.tensor_products.couplings import couples
 from mlip_kernels.edges import EdgeTopology
 
 
 class NequIPLayer(nn.Module):
-    """One interaction: convolution, self-connection that depends on the atom's element, and gate.
+    """One interaction: convolution, self-connection, per element or shared by all, and gate.
 
     Args:
         irreps_in: Irreps of the atom features that come in.
@@ -46,15 +46,27 @@ class NequIPLayer(nn.Module):
             _harmonic_parity(config),
         )
         self.down = EquivariantLinear(self.convolution.irreps_out, self.gate.irreps_in)
-        self.self_connection = ElementLinear(irreps_in, self.gate.irreps_in, len(config.elements))
+        self.self_connection: ElementLinear | EquivariantLinear
+        if config.self_connection == "per_element":
+            self.self_connection = ElementLinear(irreps_in, self.gate.irreps_in, len(config.elements))
+        else:
+            self.self_connection = EquivariantLinear(irreps_in, self.gate.irreps_in)
 
     def forward(
         self, features: Tensor, harmonics: Tensor, radial: Tensor, edges: EdgeTopology, groups: ElementGroups
     ) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim]."""
         messages = self.convolution(self.up(features), harmonics, radial, edges) * self.normalisation
-        gated: Tensor = self.gate(self.down(messages) + self.self_connection(features, groups))
+        gated: Tensor = self.gate(self.down(messages) + self._connected(features, groups))
         return gated
+
+    def _connected(self, features: Tensor, groups: ElementGroups) -> Tensor:
+        """The self-connection of features [nodes, irreps_in.dim], [nodes, gate.irreps_in.dim]."""
+        connection = self.self_connection
+        connected: Tensor = (
+            connection(features, groups) if isinstance(connection, ElementLinear) else connection(features)
+        )
+        return connected
 
 
 class NequIP(Network):
@@ -66,7 +78,10 @@ class NequIP(Network):
         scalars = Irreps([(hidden.count("0e"), "0e")])
         self.l_max = config.l_max
         self.embedding = normal_weights(len(config.elements), hidden.count("0e"))
-        self.radial = RadialEmbedding(config.radial_basis, config.radial_functions, config.cutoff, config.cutoff_power)
+        self.harmonics = solid_harmonics if config.solid_harmonics else spherical_harmonics
+        self.radial = RadialEmbedding(
+            config.radial_basis, config.radial_functions, config.cutoff, config.cutoff_power, config.cutoff_onset
+        )
         layers = []
         irreps = scalars
         for number in range(config.layers):
@@ -80,7 +95,7 @@ class NequIP(Network):
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
         """Compute one number per atom, [nodes]."""
         radial = self.radial(torch.linalg.vector_norm(vectors, dim=1))
-        harmonics = spherical_harmonics(self.l_max, vectors)
+        harmonics = self.harmonics(self.l_max, vectors)
         features = self.embedding.index_select(0, groups.elements)
         for layer in self.layers:
             features = layer(features, harmonics, radial, edges, groups)

@@ -25,6 +25,22 @@ def polynomial_cutoff(distances: Tensor, cutoff: float | Tensor, power: int) -> 
     return (1.0 - x) ** 3 * total
 
 
+def xplor_cutoff(distances: Tensor, cutoff: float, onset: float) -> Tensor:
+    """Envelope that is 1 up to `onset` and falls to 0 at the cutoff, its first derivative continuous.
+
+    The switching function of X-PLOR (Brooks et al. 1983, doi 10.1002/jcc.540040211), here from HOOMD-blue's manual:
+    `(r_c² − r²)² (r_c² + 2 r² − 3 r_on²) / (r_c² − r_on²)³` between the two.
+
+    Args:
+        distances: Å, any shape.
+        cutoff: r_c, Å.
+        onset: r_on, Å, less than the cutoff.
+    """
+    # With t = (r² − r_on²) / (r_c² − r_on²), from 0 to 1, it is (1 − t)² (1 + 2 t).
+    t = ((distances * distances - onset * onset) / (cutoff * cutoff - onset * onset)).clamp(0.0, 1.0)
+    return (1.0 - t) ** 2 * (1.0 + 2.0 * t)
+
+
 class BesselBasis(nn.Module):
     """`sqrt(2/r_c) sin(n pi r / r_c) / r` for n = 1 ... functions.
 
@@ -62,23 +78,30 @@ class GaussianBasis(nn.Module):
 
 
 class RadialEmbedding(nn.Module):
-    """A radial basis times the polynomial cutoff.
+    """A radial basis times a cutoff function.
 
     Args:
         basis: "bessel" or "gaussian".
         functions: Number of basis functions.
         cutoff: Å.
         cutoff_power: p of `polynomial_cutoff`.
+        cutoff_onset: Where `xplor_cutoff` sets in, Å, in place of the polynomial; None for the polynomial.
     """
 
-    def __init__(self, basis: str, functions: int, cutoff: float, cutoff_power: int) -> None:
+    def __init__(
+        self, basis: str, functions: int, cutoff: float, cutoff_power: int, cutoff_onset: float | None = None
+    ) -> None:
         super().__init__()
         bases: dict[str, type[BesselBasis] | type[GaussianBasis]] = {"bessel": BesselBasis, "gaussian": GaussianBasis}
         self.basis = bases[basis](functions, cutoff)
         self.cutoff = cutoff
         self.cutoff_power = cutoff_power
+        self.cutoff_onset = cutoff_onset
 
     def forward(self, distances: Tensor) -> Tensor:
         """Embedding of distances [edges], as [edges, functions]; zero from the cutoff on."""
-        envelope = polynomial_cutoff(distances, self.cutoff, self.cutoff_power)
+        if self.cutoff_onset is None:
+            envelope = polynomial_cutoff(distances, self.cutoff, self.cutoff_power)
+        else:
+            envelope = xplor_cutoff(distances, self.cutoff, self.cutoff_onset)
         return self.basis(distances) * envelope[:, None]

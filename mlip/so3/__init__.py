@@ -5,7 +5,7 @@ from mlip.so3.fourier import fourier_coefficients, fourier_projection
 from mlip.so3.grids import SphereGrid, sphere_grid
 from mlip.so3.paths import CouplingPath, coupling_paths
 from mlip.so3.rotations import rotation_matrices
-from mlip.so3.spherical_harmonics import spherical_harmonics, spherical_harmonics_with_gradients
+from mlip.so3.spherical_harmonics import solid_harmonics, spherical_harmonics, spherical_harmonics_with_gradients
 from mlip.so3.symmetric_products import SymmetricBasis, symmetric_product_basis
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "gaunt",
     "matrix_coupling",
     "rotation_matrices",
+    "solid_harmonics",
     "sphere_grid",
     "spherical_harmonics",
     "spherical_harmonics_with_gradients",

@@ -47,6 +47,26 @@ def spherical_harmonics(l_max: int, vectors: torch.Tensor, normalization: Normal
     return values.T.reshape(*vectors.shape[:-1], len(values))
 
 
+def solid_harmonics(l_max: int, vectors: torch.Tensor, normalization: Normalization = "component") -> torch.Tensor:
+    """Harmonic polynomials of degrees 0 … l_max of the components of each vector: `|vector|^l` times the real
+    spherical harmonics of degree l of its direction.
+
+    Args:
+        l_max: highest degree.
+        vectors: `[..., 3]`, of any floating-point dtype, which is that of the result.
+        normalization: as for `spherical_harmonics`, of unit vectors.
+
+    Returns:
+        `[..., (l_max + 1)²]`, in powers of the unit of vectors, differentiable any number of times.
+
+    Raises:
+        ConfigError: as `spherical_harmonics`.
+    """
+    _check(l_max, vectors, normalization)
+    values = _solid_harmonics(vectors.reshape(-1, 3).T.contiguous(), l_max, normalization)
+    return values.T.reshape(*vectors.shape[:-1], len(values))
+
+
 def spherical_harmonics_with_gradients(
     l_max: int, vectors: torch.Tensor, normalization: Normalization = "component"
 ) -> tuple[torch.Tensor, torch.Tensor]:

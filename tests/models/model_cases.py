@@ -59,6 +59,10 @@ def random_config(seed: int) -> dict[str, Any]:
     }
     if architecture == "mace":
         config["correlation"] = rng.randint(1, 4)
+    else:
+        config["self_connection"] = rng.choice(["per_element", "shared"])
+        config["solid_harmonics"] = rng.choice([False, True])
+        config["cutoff_onset"] = rng.choice([None, 2.0])
     return config
 
 

@@ -23,6 +23,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mace", {"correlation": 4, "radial_basis": "gaussian"}),
     ("nequip", {"layers": 1}),
     ("nequip", {"layers": 2, "radial_basis": "gaussian", "zbl": True}),
+    ("nequip", {"cutoff_onset": 2.4, "solid_harmonics": True, "self_connection": "shared"}),
     ("nequip", {"layers": 3, "l_max": 3, "hidden_irreps": "3x0e+2x0o+2x1o+2x1e+2x2e+1x3o"}),
 ]
 PERIODICITIES = [False, True]

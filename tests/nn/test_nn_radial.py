@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlip.nn.radial import BesselBasis, GaussianBasis, RadialEmbedding, polynomial_cutoff
+from mlip.nn.radial import BesselBasis, GaussianBasis, RadialEmbedding, polynomial_cutoff, xplor_cutoff
 
 CUTOFF = 4.3
 
@@ -103,6 +103,33 @@ def test_gaussians_peak_at_equal_steps_and_are_one_step_wide() -> None:
 def test_a_single_gaussian_is_a_gaussian_of_the_width_of_the_cutoff() -> None:
     r = torch.tensor([0.0, CUTOFF], dtype=torch.float64)
     np.testing.assert_allclose(GaussianBasis(1, CUTOFF)(r)[:, 0], [1.0, math.exp(-0.5)], rtol=1e-14)
+
+
+@pytest.mark.parametrize("onset", [0.0, 2.0, 4.2])
+def test_xplor_cutoff_is_one_up_to_its_onset_and_falls_by_a_polynomial_of_the_square(onset: float) -> None:
+    """In s = r² a cubic with the values 1 and 0 and no slope at the ends, by solving for its coefficients."""
+    conditions = []
+    for s in (onset**2, CUTOFF**2):
+        conditions += [[1.0, s, s**2, s**3], [0.0, 1.0, 2.0 * s, 3.0 * s**2]]
+    coefficients = np.linalg.solve(conditions, [1.0, 0.0, 0.0, 0.0])
+    r = distances().numpy()
+    expected = np.where(r < onset, 1.0, np.polynomial.polynomial.polyval(r**2, coefficients))
+    np.testing.assert_allclose(xplor_cutoff(distances(), CUTOFF, onset), expected, rtol=0, atol=1e-9)
+    beyond = torch.tensor([CUTOFF, CUTOFF + 1e-3, 1e6])
+    assert not xplor_cutoff(beyond, CUTOFF, onset).any()
+
+
+@pytest.mark.parametrize("place", [2.0, CUTOFF])
+def test_xplor_cutoff_has_no_slope_at_its_ends(place: float) -> None:
+    r = torch.tensor([place - 1e-7, place + 1e-7], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(xplor_cutoff(r, CUTOFF, 2.0).sum(), r)
+    assert slope.abs().max() < 1e-6
+
+
+def test_embedding_with_an_onset_takes_the_xplor_cutoff() -> None:
+    embedding = RadialEmbedding("bessel", 7, CUTOFF, 5, 3.0)
+    expected = embedding.basis(distances()) * xplor_cutoff(distances(), CUTOFF, 3.0)[:, None]
+    assert torch.equal(embedding(distances()), expected)
 
 
 @pytest.mark.parametrize("name", ["bessel", "gaussian"])

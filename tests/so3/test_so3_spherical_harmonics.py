@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlip.errors import ConfigError
-from mlip.so3 import spherical_harmonics, spherical_harmonics_with_gradients
+from mlip.so3 import solid_harmonics, spherical_harmonics, spherical_harmonics_with_gradients
 
 E3NN_NAMES = {"component": "component", "orthonormal": "integral", "norm": "norm"}
 vectors = st.tuples(*[st.floats(-10, 10).filter(lambda x: x == 0 or abs(x) > 1e-3)] * 3).filter(any)
@@ -26,6 +26,20 @@ def test_values_equal_e3nn(l_max: int, normalization: str) -> None:
     points = random_vectors(5, 40)
     expected = o3.spherical_harmonics(list(range(l_max + 1)), points, True, E3NN_NAMES[normalization])
     torch.testing.assert_close(spherical_harmonics(l_max, points, normalization), expected, rtol=0, atol=3e-14)
+
+
+@pytest.mark.parametrize("normalization", ["component", "orthonormal", "norm"])
+@pytest.mark.parametrize("l_max", [0, 1, 3, 5])
+def test_solid_harmonics_equal_those_of_e3nn_that_are_not_normalised(l_max: int, normalization: str) -> None:
+    points = random_vectors(5, 40)
+    expected = o3.spherical_harmonics(list(range(l_max + 1)), points, False, E3NN_NAMES[normalization])
+    torch.testing.assert_close(solid_harmonics(l_max, points, normalization), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_derivatives_of_solid_harmonics_exist_at_the_origin_too() -> None:
+    points = torch.cat([random_vectors(3), torch.zeros(1, 3, dtype=torch.float64)]).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: solid_harmonics(4, x), points)
+    assert torch.autograd.gradgradcheck(lambda x: solid_harmonics(4, x), points)
 
 
 def test_values_in_single_precision() -> None:
