@@ -1,0 +1,281 @@
+"""The channelwise convolution and its gradients on the CPU, as compiled programs.
+
+Tasks share out the blocks of channels, so that no two write the same numbers: sums over senders and over knots need no
+atomics, and results are the same from run to run.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlip_kernels.channelwise_convolution.cpu_code import BASIS, ConvolutionCode, row_layout, spline_basis, table_place
+from mlip_kernels.channelwise_convolution.cpu_plan import BlockRange, ConvolutionPlan, padded_table
+from mlip_kernels.channelwise_convolution.table import ConvolutionTable
+from mlip_kernels.simd.code import Code, Index, Indices, RealType, Reals
+from mlip_kernels.simd.program import Program
+from mlip_kernels.simd.target import host_target
+
+_REALS: dict[torch.dtype, RealType] = {torch.float32: "float32", torch.float64: "float64"}
+# Arguments of the programs, in order.
+(
+    _COUNT, _EDGES, _KNOTS, _DEGREE, _STARTS, _SENDERS, _HARMONICS, _PLACES, _FEATURES, _WEIGHTS, _ROWS, _SCALARS,
+) = range(12)  # fmt: skip
+_OUTPUT = 12
+_RECEIVED, _EDGE_SUMS, _OF_FEATURES, _OF_WEIGHTS = range(12, 16)
+
+
+class CpuConvolution:
+    """The function of `ReferenceConvolution` for one number type.
+
+    Args:
+        table: The couplings.
+        dtype: float32 or float64.
+        derivative: None where weights are given for every edge; else they are this derivative of a radial table.
+    """
+
+    def __init__(self, table: ConvolutionTable, dtype: torch.dtype, derivative: int | None = None) -> None:
+        self.table = table
+        self.dtype = dtype
+        self.derivative = derivative
+        target = host_target()
+        lanes = target.lanes(_REALS[dtype])
+        self.padded = any(path.channels % lanes for path in table.paths)
+        self.plan = ConvolutionPlan(padded_table(table, lanes), lanes, target.vector_registers)
+        layout = row_layout(self.plan, derivative is not None)
+        self._code = ConvolutionCode(self.plan, layout, "convolution")
+        self._columns = _PaddedColumns(table, self.plan.table) if self.padded else None
+
+    def forward(
+        self, features: Tensor, harmonics: Tensor, weights: Tensor, places: Tensor, senders: Tensor, starts: Tensor
+    ) -> Tensor:
+        """Convolve.
+
+        Args:
+            features: [nodes, input_dim].
+            harmonics: [edges, harmonics_dim].
+            weights: [edges, weight_dim], or the table's coefficients [knots, weight_dim].
+            places: With a table, one row [edges + 2]: distances, origin of the table and inverse spacing; else empty.
+            senders: int64 [edges].
+            starts: First edge of each receiver, and the number of edges, int64 [nodes + 1].
+
+        Returns:
+            [nodes, output_dim].
+        """
+        if self._columns is not None:
+            features, weights = self._columns.input.pad(features), self._columns.weight.pad(weights)
+        tasks = self._tasks()
+        common = self._common(features, harmonics, weights, places, senders, starts, tasks, self._code.forward_scalars)
+        output = features.new_empty(len(starts) - 1, self.plan.table.output_dim)
+        self._forward_program([*common, output], tasks)
+        return output if self._columns is None else self._columns.output.cut(output)
+
+    def gradients(
+        self,
+        received: Tensor,
+        features: Tensor,
+        harmonics: Tensor,
+        weights: Tensor,
+        places: Tensor,
+        senders: Tensor,
+        starts: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of `<received, forward>` with respect to features, sums per edge, and weights or table.
+
+        The sums [edges, harmonics_dim] are the derivatives with respect to the harmonics; with a table, column 0 is
+        that with respect to the distance.
+        """
+        if self._columns is not None:
+            features, weights = self._columns.input.pad(features), self._columns.weight.pad(weights)
+            received = self._columns.output.pad(received)
+        tasks = self._tasks()
+        common = self._common(features, harmonics, weights, places, senders, starts, tasks, self._code.gradient_scalars)
+        edge_sums = features.new_zeros(tasks, len(senders), self.plan.edge_slots)
+        of_features, of_weights = torch.zeros_like(features), torch.zeros_like(weights)
+        self._gradient_program([*common, received.contiguous(), edge_sums, of_features, of_weights], tasks)
+        of_edges = edge_sums.sum(0)[:, : self.table.harmonics_dim]
+        if self._columns is not None:
+            of_features, of_weights = self._columns.input.cut(of_features), self._columns.weight.cut(of_weights)
+        return of_features, of_edges, of_weights
+
+    @cached_property
+    def _forward_program(self) -> Program:
+        return Program("Channelwise convolution.", self._key("forward"), _REALS[self.dtype], [self._emit_forward])
+
+    @cached_property
+    def _gradient_program(self) -> Program:
+        title = "Gradients of the channelwise convolution."
+        return Program(title, self._key("gradients"), _REALS[self.dtype], [self._emit_gradients])
+
+    def _key(self, kind: str) -> str:
+        return f"channelwise_convolution {kind} {self.derivative} {table_hash(self.plan.table)}"
+
+    def _tasks(self) -> int:
+        return max(1, min(torch.get_num_threads(), self.plan.num_blocks))
+
+    def _common(
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        weights: Tensor,
+        places: Tensor,
+        senders: Tensor,
+        starts: Tensor,
+        tasks: int,
+        scalars: int,
+    ) -> list[int | Tensor]:
+        """The arguments that both programs have; the list keeps copies alive until a program has run."""
+        degree = _largest_degree(starts)
+        arrays = [each.contiguous() for each in (starts, senders, harmonics, places, features, weights)]
+        rows = torch.empty(tasks * 2 * degree, dtype=torch.int64)
+        shared = features.new_empty(tasks * degree * scalars)
+        return [len(starts) - 1, len(senders), len(weights), degree, *arrays, rows, shared]
+
+    def _emit_forward(self, code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
+        self._code.define_forward(code)
+        scratch = _Scratch(arguments, task, self._code.forward_scalars)
+        features, weights, output = (arguments.reals(place) for place in (_FEATURES, _WEIGHTS, _OUTPUT))
+        with code.loop(0, arguments.get(_COUNT)) as node:
+            first, count = _edges_of(arguments, node)
+            with code.loop(0, count) as number:
+                harmonics = self._prepare(code, arguments, scratch, first, number, [0])
+                self._code.prologue(code, harmonics, scratch.of_edge(number))
+            row = output.at(node * self.plan.table.output_dim)
+            for place, blocks in enumerate(self.plan.ranges):
+                own_weights = weights.at(blocks.first * self.plan.lanes)
+                with self._own_blocks(code, blocks, task, tasks) as block:
+                    self._code.call_forward(
+                        code, place, block, count, scratch.feature_rows, scratch.weight_rows, scratch.scalars,
+                        features, own_weights, row,
+                    )  # fmt: skip
+
+    def _emit_gradients(self, code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
+        self._code.define_gradients(code, of_features=True, of_weights=True)
+        scratch = _Scratch(arguments, task, self._code.gradient_scalars)
+        features, weights, received = (arguments.reals(place) for place in (_FEATURES, _WEIGHTS, _RECEIVED))
+        of_features, of_weights = arguments.reals(_OF_FEATURES), arguments.reals(_OF_WEIGHTS)
+        edge_sums = arguments.reals(_EDGE_SUMS).at(task * arguments.get(_EDGES) * self.plan.edge_slots)
+        with code.loop(0, arguments.get(_COUNT)) as node:
+            first, count = _edges_of(arguments, node)
+            with code.loop(0, count) as number:
+                harmonics = self._prepare(code, arguments, scratch, first, number, [0, 1])
+                self._code.gradient_prologue(harmonics, scratch.of_edge(number))
+            row = received.at(node * self.plan.table.output_dim)
+            sums = edge_sums.at(first * self.plan.edge_slots)
+            for place, blocks in enumerate(self.plan.ranges):
+                start = blocks.first * self.plan.lanes
+                with self._own_blocks(code, blocks, task, tasks) as block:
+                    self._code.call_gradients(
+                        code, place, block, count, scratch.feature_rows, scratch.weight_rows, scratch.scalars,
+                        features, weights.at(start), row, sums, of_features, of_weights.at(start),
+                    )  # fmt: skip
+
+    def _prepare(
+        self, code: Code, arguments: Indices, scratch: "_Scratch", first: Index, number: Index, orders: list[int]
+    ) -> Reals:
+        """Write the rows and, with a table, the basis values of an edge; returns its harmonics.
+
+        The basis is written for the table's derivative raised by each of `orders`.
+        """
+        edge = first + number
+        sender = arguments.indices(_SENDERS).get(edge)
+        scratch.feature_rows.set(number, sender * self.plan.table.input_dim)
+        if self.derivative is None:
+            scratch.weight_rows.set(number, edge * self.plan.table.weight_dim)
+        else:
+            places = arguments.reals(_PLACES)
+            end = arguments.get(_EDGES)
+            origin, inverse_spacing = places.get(end), places.get(end + 1)
+            last = arguments.get(_KNOTS) - BASIS
+            interval, fraction = table_place(code, places.get(edge), origin, inverse_spacing, last)
+            scratch.weight_rows.set(number, interval * self.plan.table.weight_dim)
+            shared = scratch.of_edge(number)
+            for place, order in enumerate(orders):
+                values = spline_basis(code, fraction, inverse_spacing, self.derivative + order)
+                for column, value in enumerate(values):
+                    shared.set(place * BASIS + column, value)
+        return arguments.reals(_HARMONICS).at(edge * self.plan.table.harmonics_dim)
+
+    @contextmanager
+    def _own_blocks(self, code: Code, blocks: BlockRange, task: Index, tasks: Index) -> Iterator[Index]:
+        """A loop over the blocks of a range that are the task's."""
+        start = (task * self.plan.num_blocks) // tasks
+        stop = ((task + 1) * self.plan.num_blocks) // tasks
+        with code.loop(start.most(blocks.first), stop.least(blocks.last)) as block:
+            yield block
+
+
+class _Scratch:
+    """What a task notes about the edges of the receiver at hand."""
+
+    def __init__(self, arguments: Indices, task: Index, scalars: int) -> None:
+        degree = arguments.get(_DEGREE)
+        self.feature_rows = arguments.indices(_ROWS).at(task * degree * 2)
+        self.weight_rows = self.feature_rows.at(degree)
+        self.scalars = arguments.reals(_SCALARS).at(task * degree * scalars)
+        self._per_edge = scalars
+
+    def of_edge(self, number: Index) -> Reals:
+        """Numbers of one edge, counted from the receiver's first."""
+        return self.scalars.at(number * self._per_edge)
+
+
+class _PaddedColumns:
+    """Copies operands to and from a table whose channels fill whole vectors."""
+
+    def __init__(self, table: ConvolutionTable, padded: ConvolutionTable) -> None:
+        pairs = list(zip(table.paths, padded.paths, strict=True))
+        inputs, weights, outputs = {}, {}, {}
+        for path, wide in pairs:
+            rows, _, components = path.coefficients.shape
+            for c in range(path.channels):
+                weights[path.weight_offset + c] = wide.weight_offset + c
+                for i in range(rows):
+                    inputs[path.input_offset + i * path.channels + c] = wide.input_offset + i * wide.channels + c
+                for k in range(components):
+                    column = path.output_offset + k * path.output_channels + path.output_channel + c
+                    outputs[column] = wide.output_offset + k * wide.output_channels + wide.output_channel + c
+        self.input = _ColumnMap(inputs, table.input_dim, padded.input_dim)
+        self.weight = _ColumnMap(weights, table.weight_dim, padded.weight_dim)
+        self.output = _ColumnMap(outputs, table.output_dim, padded.output_dim)
+
+
+class _ColumnMap:
+    def __init__(self, places: dict[int, int], columns: int, padded: int) -> None:
+        self.columns = columns
+        self.padded = padded
+        self.narrow = torch.tensor(list(places), dtype=torch.int64)
+        self.wide = torch.tensor(list(places.values()), dtype=torch.int64)
+
+    def pad(self, values: Tensor) -> Tensor:
+        """Columns of whole vectors, zero where there is no channel."""
+        return values.new_zeros(len(values), self.padded).index_copy_(1, self.wide, values.index_select(1, self.narrow))
+
+    def cut(self, values: Tensor) -> Tensor:
+        """Back to the columns of the table; zero where no path has one."""
+        return values.new_zeros(len(values), self.columns).index_copy_(1, self.narrow, values.index_select(1, self.wide))
+
+
+def table_hash(table: ConvolutionTable) -> str:
+    """Names everything in a table that compiled code depends on."""
+    digest = hashlib.sha256(repr((table.input_dim, table.harmonics_dim, table.weight_dim, table.output_dim)).encode())
+    for path in table.paths:
+        offsets = (path.input_offset, path.harmonic_offset, path.weight_offset, path.output_offset)
+        digest.update(repr((*offsets, path.output_channels, path.output_channel, path.channels)).encode())
+        digest.update(repr(path.coefficients.shape).encode() + np.round(path.coefficients, 14).tobytes())
+    return digest.hexdigest()
+
+
+def _edges_of(arguments: Indices, node: Index) -> tuple[Index, Index]:
+    """First edge of a receiver and number of its edges."""
+    starts = arguments.indices(_STARTS)
+    first = starts.get(node)
+    return first, starts.get(node + 1) - first
+
+
+def _largest_degree(starts: Tensor) -> int:
+    return max(1, int(starts.diff().max())) if len(starts) > 1 else 1

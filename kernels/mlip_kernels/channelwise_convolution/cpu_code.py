@@ -1,0 +1,413 @@
+"""Emits the channelwise convolution and its gradients for one receiver and one block of channels.
+
+Per receiver a prologue writes what all channels of an edge share: the basis values of the radial table, and the
+combinations of harmonics (forward) or the harmonics themselves (gradients). The blocks then run over the edges with the
+sums in registers. Gradients first contract the receiver's gradient with the couplings, `G_ij = sum_k C_ijk g_k`, which
+are as many vectors as there are (path, i, j) and stay in the first-level cache; every edge then costs a few operations
+per (path, i, j) and one transposing reduction for what is summed over channels.
+"""
+
+from dataclasses import dataclass
+
+from mlip_kernels.channelwise_convolution.cpu_plan import BlockRange, ConvolutionPlan
+from mlip_kernels.simd.code import Code, Index, Indices, Real, Reals, Vector
+from mlip_kernels.simd.reduction import LaneSums
+
+# Cubic B-splines have four of them on every interval.
+BASIS = 4
+
+
+@dataclass(frozen=True)
+class WeightLayout:
+    """Where the radial weights of an edge lie.
+
+    Attributes:
+        tabulated: Whether weights are interpolated from a table, or given for each edge.
+        path_offsets: Of each path's weights in a row, for block 0 of its range.
+        block_stride: Distance between the weights of neighbouring blocks.
+        knot_stride: Distance between neighbouring knots of the table.
+    """
+
+    tabulated: bool
+    path_offsets: tuple[int, ...]
+    block_stride: int
+    knot_stride: int = 0
+
+
+def row_layout(plan: ConvolutionPlan, tabulated: bool) -> WeightLayout:
+    """Rows of `weight_dim` weights: of one edge each, or of one knot each."""
+    offsets = tuple(path.weight_offset for path in plan.table.paths)
+    return WeightLayout(tabulated, offsets, plan.lanes, plan.table.weight_dim)
+
+
+class ConvolutionCode:
+    """Functions of a program that convolve.
+
+    Args:
+        plan: The couplings.
+        weights: Where the radial weights lie.
+        name: Prefix of the functions' names, unique in the program.
+    """
+
+    def __init__(self, plan: ConvolutionPlan, weights: WeightLayout, name: str) -> None:
+        self.plan = plan
+        self.weights = weights
+        self.name = name
+        self._basis = BASIS if weights.tabulated else 0
+
+    @property
+    def forward_scalars(self) -> int:
+        """Numbers per edge that the prologue of the convolution writes."""
+        return self._basis + len(self.plan.combinations)
+
+    @property
+    def gradient_scalars(self) -> int:
+        """Numbers per edge that the prologue of the gradients writes."""
+        return 2 * self._basis + self.plan.table.harmonics_dim
+
+    # Forward
+
+    def define_forward(self, code: Code) -> None:
+        """Define the convolution of every range of blocks."""
+        kinds = ["index", "index", "indices", "indices", "reals", "reals", "reals", "reals"]
+        for number, blocks in enumerate(self.plan.ranges):
+            with code.function(f"{self.name}_forward_{number}", kinds) as (body, arguments):
+                self._forward(body, blocks, *arguments)
+
+    def prologue(self, code: Code, harmonics: Reals, scalars: Reals) -> None:
+        """Write the combinations of one edge's harmonics, after the basis values."""
+        values = [harmonics.get(column) for column in range(self.plan.table.harmonics_dim)]
+        for number, combination in enumerate(self.plan.combinations):
+            total = None
+            for column, coefficient in combination:
+                factor = code.number(coefficient)
+                total = values[column] * factor if total is None else code.fused_real(values[column], factor, total)
+            scalars.set(self._basis + number, total)
+
+    def call_forward(
+        self,
+        code: Code,
+        range_number: int,
+        block: Index,
+        count: Index,
+        feature_rows: Indices,
+        weight_rows: Indices,
+        scalars: Reals,
+        features: Reals,
+        weights: Reals,
+        output: Reals,
+    ) -> None:
+        """Convolve for one receiver and the block with this number, counted from 0.
+
+        Args:
+            range_number: Number of the block's range.
+            count: Edges of the receiver.
+            feature_rows: Offset of each edge's sender in the features.
+            weight_rows: Offset of each edge's weights, or of its first knot.
+            scalars: What the prologue wrote, `forward_scalars` per edge.
+            features: Atom features.
+            weights: Radial weights or table, of block 0 of the range.
+            output: The receiver's row of the result.
+        """
+        name = f"{self.name}_forward_{range_number}"
+        code.call(name, block, count, feature_rows, weight_rows, scalars, features, weights, output)
+
+    def _forward(
+        self,
+        code: Code,
+        blocks: BlockRange,
+        block: Index,
+        count: Index,
+        feature_rows: Indices,
+        weight_rows: Indices,
+        scalars: Reals,
+        features: Reals,
+        weights: Reals,
+        output: Reals,
+    ) -> None:
+        column = block * code.lanes
+        own_weights = weights.at((block - blocks.first) * self.weights.block_stride)
+        for group in self.plan.groups(blocks.paths):
+            zero = code.broadcast(0.0)
+            sums = {
+                (path, k): code.variable(zero) for path in group for k in range(self.plan.components(path))
+            }
+            with code.loop(0, count) as edge:
+                shared = scalars.at(edge * self.forward_scalars)
+                sent = features.at(feature_rows.get(edge) + column)
+                row = own_weights.at(weight_rows.get(edge))
+                basis = [shared.broadcast(number) for number in range(self._basis)]
+                loaded: dict[int, Vector] = {}
+                for path in group:
+                    weight = self._weight(code, row, basis, path)
+                    for i in range(self._inputs(path)):
+                        place = self._input(path, i)
+                        if place not in loaded:
+                            loaded[place] = sent.load(place)
+                        weighted = weight * loaded[place]
+                        for k in range(self.plan.components(path)):
+                            if (i, k) in self.plan.filters[path]:
+                                number = self._basis + self.plan.combination_number(path, i, k)
+                                sums[path, k].add_product(weighted, shared.broadcast(number))
+            for (path, k), total in sums.items():
+                output.store(column + self._output(path, k), total.get())
+
+    # Gradients
+
+    def define_gradients(self, code: Code, of_features: bool, of_weights: bool) -> None:
+        """Define the gradients of every range of blocks.
+
+        Args:
+            of_features: Whether to add gradients of the features.
+            of_weights: Whether to give gradients of the weights, or add those of the table.
+        """
+        kinds = ["index", "index", "indices", "indices", *["reals"] * 7]
+        for number, blocks in enumerate(self.plan.ranges):
+            with code.function(f"{self.name}_gradients_{number}", kinds) as (body, arguments):
+                self._gradients(body, blocks, of_features, of_weights, *arguments)
+
+    def gradient_prologue(self, harmonics: Reals, scalars: Reals) -> None:
+        """Write one edge's harmonics, after the basis values and their derivatives."""
+        for column in range(self.plan.table.harmonics_dim):
+            scalars.set(2 * self._basis + column, harmonics.get(column))
+
+    def call_gradients(
+        self,
+        code: Code,
+        range_number: int,
+        block: Index,
+        count: Index,
+        feature_rows: Indices,
+        weight_rows: Indices,
+        scalars: Reals,
+        features: Reals,
+        weights: Reals,
+        received: Reals,
+        edge_sums: Reals,
+        of_features: Reals,
+        of_weights: Reals,
+    ) -> None:
+        """Gradients of `<received, convolution>` for one receiver and one block; the first arguments as above.
+
+        Args:
+            scalars: Per edge, `gradient_scalars`: basis values, their derivatives, harmonics.
+            received: The receiver's row of the gradient of the result.
+            edge_sums: Added to: per edge, `plan.edge_slots` derivatives, that of the distance and of the harmonics.
+            of_features: Added to: gradient of the features, with their offsets.
+            of_weights: Gradient of weights or table, of block 0 of the range, with their offsets.
+        """
+        name = f"{self.name}_gradients_{range_number}"
+        code.call(
+            name, block, count, feature_rows, weight_rows, scalars, features, weights, received, edge_sums,
+            of_features, of_weights,
+        )  # fmt: skip
+
+    def _gradients(
+        self,
+        code: Code,
+        blocks: BlockRange,
+        with_features: bool,
+        with_weights: bool,
+        block: Index,
+        count: Index,
+        feature_rows: Indices,
+        weight_rows: Indices,
+        scalars: Reals,
+        features: Reals,
+        weights: Reals,
+        received: Reals,
+        edge_sums: Reals,
+        of_features: Reals,
+        of_weights: Reals,
+    ) -> None:
+        column = block * code.lanes
+        from_range = (block - blocks.first) * self.weights.block_stride
+        own_weights, own_gradients = weights.at(from_range), of_weights.at(from_range)
+        contracted, places = self._contracted(code, blocks, received.at(column))
+        with code.loop(0, count) as edge:
+            shared = scalars.at(edge * self.gradient_scalars)
+            sent = features.at(feature_rows.get(edge) + column)
+            weight_row = weight_rows.get(edge)
+            basis = [shared.broadcast(number) for number in range(self._basis)]
+            slopes = [shared.broadcast(self._basis + number) for number in range(self._basis)]
+            harmonics = shared.at(2 * self._basis)
+            edge_gradient = _EdgeGradient(code, self, harmonics, contracted, places)
+            for path in sorted(blocks.paths, key=self._harmonic_degree_last):
+                edge_gradient.add_path(path, sent, own_weights.at(weight_row), basis, slopes)
+                if with_weights:
+                    self._add_weight_gradient(code, own_gradients.at(weight_row), basis, path, edge_gradient.overlap)
+            edge_gradient.store(edge_sums.at(edge * self.plan.edge_slots))
+            if with_features:
+                target = of_features.at(feature_rows.get(edge) + column)
+                for place, gradient in edge_gradient.of_features.items():
+                    target.add(place, gradient)
+
+    def _contracted(
+        self, code: Code, blocks: BlockRange, received: Reals
+    ) -> tuple[Reals, dict[tuple[int, int, int], int]]:
+        """`sum_k C_ijk g_k` of every (path, i, j), and where each stands."""
+        terms: dict[tuple[int, int, int], list[tuple[int, float]]] = {}
+        for path in blocks.paths:
+            for i, j, k, value in self.plan.entries[path]:
+                terms.setdefault((path, i, j), []).append((k, value))
+        contracted = code.scratch(len(terms) * code.lanes)
+        places = {}
+        loaded: dict[tuple[int, int], Vector] = {}
+        for number, ((path, i, j), parts) in enumerate(terms.items()):
+            total = None
+            for k, value in parts:
+                if (path, k) not in loaded:
+                    loaded[path, k] = received.load(self._output(path, k))
+                factor = code.broadcast(value)
+                gradient = loaded[path, k]
+                total = gradient * factor if total is None else code.fused(gradient, factor, total)
+            assert total is not None
+            places[path, i, j] = number * code.lanes
+            contracted.store(number * code.lanes, total)
+        return contracted, places
+
+    def _add_weight_gradient(self, code: Code, row: Reals, basis: list[Vector], path: int, overlap: Vector) -> None:
+        offset = self.weights.path_offsets[path]
+        if not self.weights.tabulated:
+            row.store(offset, overlap)
+        for number, value in enumerate(basis):
+            place = offset + number * self.weights.knot_stride
+            row.store(place, code.fused(value, overlap, row.load(place)))
+
+    # What both share
+
+    def _weight(self, code: Code, row: Reals, basis: list[Vector], path: int) -> Vector:
+        """The weight of a path, or its derivative where `basis` holds derivatives."""
+        offset = self.weights.path_offsets[path]
+        if not self.weights.tabulated:
+            return row.load(offset)
+        total = basis[0] * row.load(offset)
+        for number in range(1, BASIS):
+            total = code.fused(basis[number], row.load(offset + number * self.weights.knot_stride), total)
+        return total
+
+    def _inputs(self, path: int) -> int:
+        return int(self.plan.table.paths[path].coefficients.shape[0])
+
+    def _input(self, path: int, i: int) -> int:
+        entry = self.plan.table.paths[path]
+        return entry.input_offset + i * entry.channels
+
+    def _output(self, path: int, k: int) -> int:
+        entry = self.plan.table.paths[path]
+        return entry.output_offset + k * entry.output_channels + entry.output_channel
+
+    def _harmonic_degree_last(self, path: int) -> tuple[int, int]:
+        """Sorts paths by falling degree of the harmonic, so that its sums over channels are soon complete."""
+        return -self.plan.table.paths[path].harmonic_offset, path
+
+
+class _EdgeGradient:
+    """Gradients of one edge and block, path by path."""
+
+    def __init__(
+        self,
+        code: Code,
+        convolution: ConvolutionCode,
+        harmonics: Reals,
+        contracted: Reals,
+        places: dict[tuple[int, int, int], int],
+    ) -> None:
+        self._code = code
+        self._convolution = convolution
+        self._harmonics = harmonics
+        self._contracted = contracted
+        self._places = places
+        self._loaded: dict[int, Vector] = {}
+        self._of_harmonics: dict[int, Vector] = {}
+        self._of_distance: Vector | None = None
+        self.of_features: dict[int, Vector] = {}
+        self.overlap = code.broadcast(0.0)
+
+    def add_path(self, path: int, sent: Reals, row: Reals, basis: list[Vector], slopes: list[Vector]) -> None:
+        """Add a path's part to all gradients; `overlap` is then that of its weight."""
+        code, convolution = self._code, self._convolution
+        weight = convolution._weight(code, row, basis, path)
+        overlap: Vector | None = None
+        for i in range(convolution._inputs(path)):
+            place = convolution._input(path, i)
+            if place not in self._loaded:
+                self._loaded[place] = sent.load(place)
+            feature = self._loaded[place]
+            weighted = weight * feature
+            taken: Vector | None = None
+            for (number, row_i, j), where in self._places.items():
+                if number != path or row_i != i:
+                    continue
+                vector = self._contracted.load(where)
+                harmonic = self._harmonics.broadcast(j)
+                taken = harmonic * vector if taken is None else code.fused(harmonic, vector, taken)
+                if j or not slopes:
+                    self._of_harmonics[j] = _sum(code, weighted, vector, self._of_harmonics.get(j))
+            if taken is None:
+                continue
+            self.of_features[place] = _sum(code, weight, taken, self.of_features.get(place))
+            overlap = _sum(code, feature, taken, overlap)
+        self.overlap = overlap if overlap is not None else code.broadcast(0.0)
+        if slopes:
+            slope = convolution._weight(code, row, slopes, path)
+            self._of_distance = _sum(code, slope, self.overlap, self._of_distance)
+
+    def store(self, sums: Reals) -> None:
+        """Sum over the channels of the block and add to the sums of the edge."""
+        code = self._code
+        slots = dict(self._of_harmonics)
+        if self._of_distance is not None:
+            slots[0] = self._of_distance
+        for first in range(0, self._convolution.plan.edge_slots, code.lanes):
+            reduction = LaneSums()
+            own = [slot for slot in slots if first <= slot < first + code.lanes]
+            for slot in sorted(own, reverse=True):
+                reduction.add(slot - first, slots[slot])
+            if own:
+                sums.add(first, reduction.result())
+
+
+def _sum(code: Code, first: Vector, second: Vector, total: Vector | None) -> Vector:
+    return first * second if total is None else code.fused(first, second, total)
+
+
+def spline_basis(code: Code, fraction: Real, inverse_spacing: Real, derivative: int) -> list[Real]:
+    """The four cubic B-splines on an interval, or a derivative of theirs with respect to the distance.
+
+    Args:
+        fraction: Place in the interval, 0 to 1.
+        inverse_spacing: 1 / distance of the knots.
+        derivative: Order, 0 or more.
+    """
+    x = fraction
+    rest = 1.0 - x
+    values: list[Real | float]
+    if derivative == 0:
+        square, cube = x * x, x * x * x
+        values = [
+            rest * rest * rest * (1 / 6),
+            (3.0 * cube - 6.0 * square + 4.0) * (1 / 6),
+            (3.0 * (x + square - cube) + 1.0) * (1 / 6),
+            cube * (1 / 6),
+        ]
+    elif derivative == 1:
+        square = x * x
+        values = [rest * rest * -0.5, 1.5 * square - 2.0 * x, x - 1.5 * square + 0.5, square * 0.5]
+    elif derivative == 2:
+        values = [rest, 3.0 * x - 2.0, 1.0 - 3.0 * x, x]
+    elif derivative == 3:
+        values = [-1.0, 3.0, -3.0, 1.0]
+    else:
+        values = [0.0] * BASIS
+    scale = code.number(1.0)
+    for _ in range(derivative):
+        scale = scale * inverse_spacing
+    return [code.number(value) * scale for value in values]
+
+
+def table_place(code: Code, distance: Real, origin: Real, inverse_spacing: Real, last: Index) -> tuple[Index, Real]:
+    """Number of the interval a distance lies in, at most `last`, and its place in the interval."""
+    position = (distance - origin) * inverse_spacing
+    interval = position.truncated().least(last)
+    return interval, position - interval.real()
