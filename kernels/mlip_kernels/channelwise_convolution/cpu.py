@@ -257,7 +257,9 @@ class _ColumnMap:
 
     def cut(self, values: Tensor) -> Tensor:
         """Back to the columns of the table; zero where no path has one."""
-        return values.new_zeros(len(values), self.columns).index_copy_(1, self.narrow, values.index_select(1, self.wide))
+        return values.new_zeros(len(values), self.columns).index_copy_(
+            1, self.narrow, values.index_select(1, self.wide)
+        )
 
 
 def table_hash(table: ConvolutionTable) -> str:

@@ -129,9 +129,7 @@ class ConvolutionCode:
         own_weights = weights.at((block - blocks.first) * self.weights.block_stride)
         for group in self.plan.groups(blocks.paths):
             zero = code.broadcast(0.0)
-            sums = {
-                (path, k): code.variable(zero) for path in group for k in range(self.plan.components(path))
-            }
+            sums = {(path, k): code.variable(zero) for path in group for k in range(self.plan.components(path))}
             with code.loop(0, count) as edge:
                 shared = scalars.at(edge * self.forward_scalars)
                 sent = features.at(feature_rows.get(edge) + column)

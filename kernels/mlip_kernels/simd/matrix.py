@@ -30,9 +30,33 @@ def define_product(code: Code, columns: int) -> None:
             width = min(vectors, (columns - first) // code.lanes)
             whole = (rows // height) * height
             with body.loop(0, whole, height) as row:
-                _block(body, Rows(left, left_stride), matrix, Rows(result, result_stride), row, height, inner, add, columns, first, width)
+                _block(
+                    body,
+                    Rows(left, left_stride),
+                    matrix,
+                    Rows(result, result_stride),
+                    row,
+                    height,
+                    inner,
+                    add,
+                    columns,
+                    first,
+                    width,
+                )
             with body.loop(whole, rows) as row:
-                _block(body, Rows(left, left_stride), matrix, Rows(result, result_stride), row, 1, inner, add, columns, first, width)
+                _block(
+                    body,
+                    Rows(left, left_stride),
+                    matrix,
+                    Rows(result, result_stride),
+                    row,
+                    1,
+                    inner,
+                    add,
+                    columns,
+                    first,
+                    width,
+                )
 
 
 def multiply(

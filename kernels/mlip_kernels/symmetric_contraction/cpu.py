@@ -1,0 +1,172 @@
+"""The symmetric contraction and its derivatives on the CPU, as compiled programs.
+
+Tasks share out the blocks of channels, so that no two add to the same coefficients.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlip_kernels.simd.code import Code, Index, Indices, RealType, Reals
+from mlip_kernels.simd.program import Program
+from mlip_kernels.simd.target import host_target
+from mlip_kernels.symmetric_contraction.cpu_code import ContractionCode, ContractionLayout
+from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan
+from mlip_kernels.symmetric_contraction.table import ContractionTable
+
+_REALS: dict[torch.dtype, RealType] = {torch.float32: "float32", torch.float64: "float64"}
+# Arguments of every program: number of atoms, their order, their elements, then the operands.
+_COUNT, _ORDER, _ELEMENTS, _OPERANDS = range(4)
+
+
+class CpuContraction:
+    """Polynomials with coefficients per element, for one number type and number of channels.
+
+    Args:
+        table: The products.
+        channels: Of the input; padded to whole vectors inside.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, table: ContractionTable, channels: int, dtype: torch.dtype) -> None:
+        self.plan = ContractionPlan(table)
+        self.dtype = dtype
+        self.channels = channels
+        self._lanes = host_target().lanes(_REALS[dtype])
+        self._padded = -(-channels // self._lanes) * self._lanes
+        layout = ContractionLayout(
+            self._padded, self._padded, tuple(k * self._padded for k in range(self.plan.num_outputs))
+        )
+        self._code = ContractionCode(self.plan, layout, "contraction")
+        self._programs: dict[str, Program] = {}
+
+    def forward(self, features: Tensor, coefficients: Tensor, elements: Tensor, order: Tensor) -> Tensor:
+        """Contract.
+
+        Args:
+            features: [nodes, input_components, channels].
+            coefficients: `plan.collapse @ weights`, [elements, rows, channels].
+            elements: Number of each atom's element, int64 [nodes].
+            order: Atoms in the order of elements, int64 [nodes].
+
+        Returns:
+            [nodes, num_outputs, channels].
+        """
+        output = self._new(features, self.plan.num_outputs)
+        self._run("forward", elements, order, [features, coefficients], [output])
+        return self._cut(output)
+
+    def gradients(
+        self, received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor, order: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of `<received, forward>` with respect to features and coefficients."""
+        of_features = self._new(features, self.plan.table.input_components)
+        of_rows = features.new_zeros(*coefficients.shape[:2], self._padded)
+        self._run("gradients", elements, order, [features, coefficients, received], [of_features, of_rows])
+        return self._cut(of_features), self._cut(of_rows)
+
+    def tangent(
+        self,
+        features: Tensor,
+        coefficients: Tensor,
+        feature_tangents: Tensor,
+        coefficient_tangents: Tensor,
+        elements: Tensor,
+        order: Tensor,
+    ) -> Tensor:
+        """Derivative of `forward` along changes of features and coefficients."""
+        output = self._new(features, self.plan.num_outputs)
+        operands = [features, coefficients, feature_tangents, coefficient_tangents]
+        self._run("tangent", elements, order, operands, [output])
+        return self._cut(output)
+
+    def gradients_tangent(
+        self,
+        received: Tensor,
+        features: Tensor,
+        coefficients: Tensor,
+        feature_tangents: Tensor,
+        coefficient_tangents: Tensor,
+        elements: Tensor,
+        order: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Derivative of `gradients` along changes of features and coefficients."""
+        of_features = self._new(features, self.plan.table.input_components)
+        of_rows = features.new_zeros(*coefficients.shape[:2], self._padded)
+        operands = [features, coefficients, received, feature_tangents, coefficient_tangents]
+        self._run("gradients_tangent", elements, order, operands, [of_features, of_rows])
+        return self._cut(of_features), self._cut(of_rows)
+
+    def _run(
+        self, kind: str, elements: Tensor, order: Tensor, operands: Sequence[Tensor], results: Sequence[Tensor]
+    ) -> None:
+        if kind not in self._programs:
+            key = f"symmetric_contraction {kind} {self._padded} {table_hash(self.plan.table)}"
+            self._programs[kind] = Program(f"Symmetric contraction: {kind}.", key, _REALS[self.dtype], [self._phase(kind)])
+        padded = [self._pad(each).contiguous() for each in operands]
+        tasks = max(1, min(torch.get_num_threads(), self._padded // self._lanes))
+        self._programs[kind]([len(elements), order, elements, *padded, *results], tasks)
+
+    def _phase(self, kind: str) -> Callable[[Code, Indices, Index, Index], None]:
+        """The phase of a program: each task goes through its blocks, and through the atoms for each."""
+        of_atom, of_element = "atom", "element"
+        inputs, outputs = self.plan.table.input_components, self.plan.num_outputs
+        # What each operand and result has one array of, and how many components that has.
+        shapes = {
+            "forward": [(of_atom, inputs), (of_element, 0), (of_atom, outputs)],
+            "gradients": [
+                (of_atom, inputs), (of_element, 0), (of_atom, outputs), (of_atom, inputs), (of_element, 0),
+            ],
+            "tangent": [(of_atom, inputs), (of_element, 0), (of_atom, inputs), (of_element, 0), (of_atom, outputs)],
+            "gradients_tangent": [
+                (of_atom, inputs), (of_element, 0), (of_atom, outputs), (of_atom, inputs), (of_element, 0),
+                (of_atom, inputs), (of_element, 0),
+            ],
+        }[kind]  # fmt: skip
+        rows = len(self.plan.rows)
+
+        def emit(code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
+            define = {
+                "forward": self._code.define_forward,
+                "gradients": lambda body: self._code.define_gradients(body, of_coefficients=True),
+                "tangent": self._code.define_tangent,
+                "gradients_tangent": self._code.define_gradients_tangent,
+            }[kind]
+            define(code)
+            blocks = self._padded // self._lanes
+            order, elements = arguments.indices(_ORDER), arguments.indices(_ELEMENTS)
+            with (
+                code.loop((task * blocks) // tasks, ((task + 1) * blocks) // tasks) as block,
+                code.loop(0, arguments.get(_COUNT)) as number,
+            ):
+                atom = order.get(number)
+                element = elements.get(atom)
+                operands: list[Reals] = []
+                for place, (owner, components) in enumerate(shapes):
+                    start = atom * (components * self._padded) if owner == of_atom else element * (rows * self._padded)
+                    operands.append(arguments.reals(_OPERANDS + place).at(start + block * self._lanes))
+                code.call(f"contraction_{kind}", *operands)
+
+        return emit
+
+    def _new(self, features: Tensor, components: int) -> Tensor:
+        return features.new_empty(len(features), components, self._padded)
+
+    def _pad(self, values: Tensor) -> Tensor:
+        extra = self._padded - self.channels
+        return torch.nn.functional.pad(values, (0, extra)) if extra else values
+
+    def _cut(self, values: Tensor) -> Tensor:
+        return values[..., : self.channels] if self._padded != self.channels else values
+
+
+def table_hash(table: ContractionTable) -> str:
+    """Names everything in a table that compiled code depends on."""
+    digest = hashlib.sha256(repr((table.input_components, table.output_components, table.num_weights)).encode())
+    for term in table.terms:
+        digest.update(repr((term.output, term.weight_offset, term.coefficients.shape)).encode())
+        digest.update(term.monomials.tobytes() + (np.abs(term.coefficients) > 1e-12).tobytes())
+    return digest.hexdigest()
