@@ -28,6 +28,10 @@ class ModelFileError(MLIPError, ValueError):
     """A model file or training checkpoint is damaged, of another kind, or of a version that cannot be read."""
 
 
+class CheckpointError(MLIPError, ValueError):
+    """A checkpoint of another package is damaged, holds what is not allowed, or a model that has no counterpart here."""
+
+
 class TrainingError(MLIPError, ValueError):
     """Training cannot start or go on, for example because the loss is not a number."""
 
