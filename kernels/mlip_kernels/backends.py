@@ -1,9 +1,11 @@
 """Which implementation of the operations suits a device: Numba's on a CPU, Triton's on a GPU, or the reference."""
 
+import importlib
 import importlib.util
 import os
 import warnings
 from functools import cache
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -37,6 +39,11 @@ def available_backend(device: torch.device | str) -> Backend:
     return backend
 
 
+def kernels(operation: str, device: torch.device) -> ModuleType:
+    """The kernels of an operation for a device, `cpu` or `gpu` in its folder; the first call imports their compiler."""
+    return _import(operation, "cpu" if device.type == "cpu" else "gpu")
+
+
 def match_torch_threads() -> int:
     """Let Numba's parallel loops use as many threads as torch, or as many as Numba has, and return that number."""
     import numba
@@ -44,6 +51,11 @@ def match_torch_threads() -> int:
     threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
     numba.set_num_threads(threads)
     return threads
+
+
+@cache
+def _import(operation: str, backend: Backend) -> ModuleType:
+    return importlib.import_module(f"mlip_kernels.{operation}.{backend}")
 
 
 @cache
