@@ -29,7 +29,7 @@ class ModelFileError(MLIPError, ValueError):
 
 
 class CheckpointError(MLIPError, ValueError):
-    """A checkpoint of another package is damaged, holds what is not allowed, or a model that has no counterpart here."""
+    """A checkpoint of another package is damaged, or holds what is not allowed or has no counterpart here."""
 
 
 class TrainingError(MLIPError, ValueError):

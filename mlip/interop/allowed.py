@@ -243,7 +243,8 @@ def _fill_array(target: np.ndarray, state: Any) -> None:
         raise error
     if not isinstance(content, bytes) or math.prod(shape) * dtype.itemsize != len(content):
         raise error
-    target.__setstate__((1, shape, dtype, bool(column_order), content))
+    array: Any = target  # NumPy's stubs ask for a bool of its own, which it refuses.
+    array.__setstate__((1, shape, dtype, bool(column_order), content))
 
 
 def _check_byte_order(state: Any) -> None:

@@ -212,9 +212,8 @@ def _instructions(content: bytes) -> Iterator[tuple[str, Any]]:
     try:
         for instruction, argument, _ in pickletools.genops(content):
             yield instruction.name, argument
-    except (ValueError, OverflowError, IndexError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    # Python warns of wrong escapes in texts of the old form, and warnings may be set to be errors.
+    except (ValueError, OverflowError, IndexError, Warning) as error:
         raise damaged(str(error)[:100]) from None
 
 

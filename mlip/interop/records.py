@@ -64,7 +64,9 @@ class Record:
 
     def get(self, name: str, default: Any = None) -> Any:
         """What `getattr(object, name, default)` would have been."""
-        return self[name] if name in self else default
+        if name not in self:
+            return default
+        return self[name]
 
     def children(self) -> list["Record"]:
         """Submodules of a torch module, in order: the members of a `ModuleList`, say."""
