@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlip_kernels.channelwise_convolution.cpu_code import BASIS, ConvolutionCode, row_layout, spline_basis, table_place
+from mlip_kernels.channelwise_convolution.cpu_code import BASIS, ConvolutionCode, row_layouts, spline_basis, table_place
 from mlip_kernels.channelwise_convolution.cpu_plan import BlockRange, ConvolutionPlan, padded_table
 from mlip_kernels.channelwise_convolution.table import ConvolutionTable
 from mlip_kernels.simd.code import Code, Index, Indices, RealType, Reals
@@ -46,8 +46,8 @@ class CpuConvolution:
         lanes = target.lanes(_REALS[dtype])
         self.padded = any(path.channels % lanes for path in table.paths)
         self.plan = ConvolutionPlan(padded_table(table, lanes), lanes, target.vector_registers)
-        layout = row_layout(self.plan, derivative is not None)
-        self._code = ConvolutionCode(self.plan, layout, "convolution")
+        layouts = row_layouts(self.plan)
+        self._code = ConvolutionCode(self.plan, layouts, derivative is not None, "convolution")
         self._columns = _PaddedColumns(table, self.plan.table) if self.padded else None
 
     def forward(

@@ -19,25 +19,23 @@ BASIS = 4
 
 @dataclass(frozen=True)
 class WeightLayout:
-    """Where the radial weights of an edge lie.
+    """Where the radial weights of a range of blocks lie.
 
     Attributes:
-        tabulated: Whether weights are interpolated from a table, or given for each edge.
-        path_offsets: Of each path's weights in a row, for block 0 of its range.
+        path_offsets: Of each path's weights for the first block of the range.
         block_stride: Distance between the weights of neighbouring blocks.
-        knot_stride: Distance between neighbouring knots of the table.
+        knot_stride: Distance between neighbouring knots of a table.
     """
 
-    tabulated: bool
-    path_offsets: tuple[int, ...]
+    path_offsets: dict[int, int]
     block_stride: int
-    knot_stride: int = 0
+    knot_stride: int
 
 
-def row_layout(plan: ConvolutionPlan, tabulated: bool) -> WeightLayout:
-    """Rows of `weight_dim` weights: of one edge each, or of one knot each."""
-    offsets = tuple(path.weight_offset for path in plan.table.paths)
-    return WeightLayout(tabulated, offsets, plan.lanes, plan.table.weight_dim)
+def row_layouts(plan: ConvolutionPlan) -> list[WeightLayout]:
+    """Rows of `weight_dim` weights, of one edge or of one knot each."""
+    offsets = {number: path.weight_offset for number, path in enumerate(plan.table.paths)}
+    return [WeightLayout(offsets, plan.lanes, plan.table.weight_dim) for _ in plan.ranges]
 
 
 class ConvolutionCode:
@@ -45,15 +43,16 @@ class ConvolutionCode:
 
     Args:
         plan: The couplings.
-        weights: Where the radial weights lie.
+        layouts: Where the radial weights of each range of blocks lie.
+        tabulated: Whether weights are interpolated from a table, or given for each edge.
         name: Prefix of the functions' names, unique in the program.
     """
 
-    def __init__(self, plan: ConvolutionPlan, weights: WeightLayout, name: str) -> None:
+    def __init__(self, plan: ConvolutionPlan, layouts: list[WeightLayout], tabulated: bool, name: str) -> None:
         self.plan = plan
-        self.weights = weights
+        self.layouts = layouts
         self.name = name
-        self._basis = BASIS if weights.tabulated else 0
+        self._basis = BASIS if tabulated else 0
 
     @property
     def forward_scalars(self) -> int:
@@ -70,9 +69,9 @@ class ConvolutionCode:
     def define_forward(self, code: Code) -> None:
         """Define the convolution of every range of blocks."""
         kinds = ["index", "index", "indices", "indices", "reals", "reals", "reals", "reals"]
-        for number, blocks in enumerate(self.plan.ranges):
+        for number in range(len(self.plan.ranges)):
             with code.function(f"{self.name}_forward_{number}", kinds) as (body, arguments):
-                self._forward(body, blocks, *arguments)
+                self._forward(body, number, *arguments)
 
     def prologue(self, code: Code, harmonics: Reals, scalars: Reals) -> None:
         """Write the combinations of one edge's harmonics, after the basis values."""
@@ -115,7 +114,7 @@ class ConvolutionCode:
     def _forward(
         self,
         code: Code,
-        blocks: BlockRange,
+        range_number: int,
         block: Index,
         count: Index,
         feature_rows: Indices,
@@ -125,8 +124,9 @@ class ConvolutionCode:
         weights: Reals,
         output: Reals,
     ) -> None:
+        blocks, layout = self.plan.ranges[range_number], self.layouts[range_number]
         column = block * code.lanes
-        own_weights = weights.at((block - blocks.first) * self.weights.block_stride)
+        own_weights = weights.at((block - blocks.first) * layout.block_stride)
         for group in self.plan.groups(blocks.paths):
             zero = code.broadcast(0.0)
             sums = {(path, k): code.variable(zero) for path in group for k in range(self.plan.components(path))}
@@ -137,7 +137,7 @@ class ConvolutionCode:
                 basis = [shared.broadcast(number) for number in range(self._basis)]
                 loaded: dict[int, Vector] = {}
                 for path in group:
-                    weight = self._weight(code, row, basis, path)
+                    weight = self._weight(code, row, layout, basis, path)
                     for i in range(self._inputs(path)):
                         place = self._input(path, i)
                         if place not in loaded:
@@ -160,9 +160,9 @@ class ConvolutionCode:
             of_weights: Whether to give gradients of the weights, or add those of the table.
         """
         kinds = ["index", "index", "indices", "indices", *["reals"] * 7]
-        for number, blocks in enumerate(self.plan.ranges):
+        for number in range(len(self.plan.ranges)):
             with code.function(f"{self.name}_gradients_{number}", kinds) as (body, arguments):
-                self._gradients(body, blocks, of_features, of_weights, *arguments)
+                self._gradients(body, number, of_features, of_weights, *arguments)
 
     def gradient_prologue(self, harmonics: Reals, scalars: Reals) -> None:
         """Write one edge's harmonics, after the basis values and their derivatives."""
@@ -203,7 +203,7 @@ class ConvolutionCode:
     def _gradients(
         self,
         code: Code,
-        blocks: BlockRange,
+        range_number: int,
         with_features: bool,
         with_weights: bool,
         block: Index,
@@ -218,8 +218,9 @@ class ConvolutionCode:
         of_features: Reals,
         of_weights: Reals,
     ) -> None:
+        blocks, layout = self.plan.ranges[range_number], self.layouts[range_number]
         column = block * code.lanes
-        from_range = (block - blocks.first) * self.weights.block_stride
+        from_range = (block - blocks.first) * layout.block_stride
         own_weights, own_gradients = weights.at(from_range), of_weights.at(from_range)
         contracted, places = self._contracted(code, blocks, received.at(column))
         with code.loop(0, count) as edge:
@@ -229,11 +230,12 @@ class ConvolutionCode:
             basis = [shared.broadcast(number) for number in range(self._basis)]
             slopes = [shared.broadcast(self._basis + number) for number in range(self._basis)]
             harmonics = shared.at(2 * self._basis)
-            edge_gradient = _EdgeGradient(code, self, harmonics, contracted, places)
+            edge_gradient = _EdgeGradient(code, self, layout, harmonics, contracted, places)
             for path in sorted(blocks.paths, key=self._harmonic_degree_last):
                 edge_gradient.add_path(path, sent, own_weights.at(weight_row), basis, slopes)
                 if with_weights:
-                    self._add_weight_gradient(code, own_gradients.at(weight_row), basis, path, edge_gradient.overlap)
+                    row = own_gradients.at(weight_row)
+                    self._add_weight_gradient(code, row, layout, basis, path, edge_gradient.overlap)
             edge_gradient.store(edge_sums.at(edge * self.plan.edge_slots))
             if with_features:
                 target = of_features.at(feature_rows.get(edge) + column)
@@ -264,24 +266,26 @@ class ConvolutionCode:
             contracted.store(number * code.lanes, total)
         return contracted, places
 
-    def _add_weight_gradient(self, code: Code, row: Reals, basis: list[Vector], path: int, overlap: Vector) -> None:
-        offset = self.weights.path_offsets[path]
-        if not self.weights.tabulated:
+    def _add_weight_gradient(
+        self, code: Code, row: Reals, layout: WeightLayout, basis: list[Vector], path: int, overlap: Vector
+    ) -> None:
+        offset = layout.path_offsets[path]
+        if not basis:
             row.store(offset, overlap)
         for number, value in enumerate(basis):
-            place = offset + number * self.weights.knot_stride
+            place = offset + number * layout.knot_stride
             row.store(place, code.fused(value, overlap, row.load(place)))
 
     # What both share
 
-    def _weight(self, code: Code, row: Reals, basis: list[Vector], path: int) -> Vector:
+    def _weight(self, code: Code, row: Reals, layout: WeightLayout, basis: list[Vector], path: int) -> Vector:
         """The weight of a path, or its derivative where `basis` holds derivatives."""
-        offset = self.weights.path_offsets[path]
-        if not self.weights.tabulated:
+        offset = layout.path_offsets[path]
+        if not basis:
             return row.load(offset)
         total = basis[0] * row.load(offset)
         for number in range(1, BASIS):
-            total = code.fused(basis[number], row.load(offset + number * self.weights.knot_stride), total)
+            total = code.fused(basis[number], row.load(offset + number * layout.knot_stride), total)
         return total
 
     def _inputs(self, path: int) -> int:
@@ -307,12 +311,14 @@ class _EdgeGradient:
         self,
         code: Code,
         convolution: ConvolutionCode,
+        layout: WeightLayout,
         harmonics: Reals,
         contracted: Reals,
         places: dict[tuple[int, int, int], int],
     ) -> None:
         self._code = code
         self._convolution = convolution
+        self._layout = layout
         self._harmonics = harmonics
         self._contracted = contracted
         self._places = places
@@ -325,7 +331,7 @@ class _EdgeGradient:
     def add_path(self, path: int, sent: Reals, row: Reals, basis: list[Vector], slopes: list[Vector]) -> None:
         """Add a path's part to all gradients; `overlap` is then that of its weight."""
         code, convolution = self._code, self._convolution
-        weight = convolution._weight(code, row, basis, path)
+        weight = convolution._weight(code, row, self._layout, basis, path)
         overlap: Vector | None = None
         for i in range(convolution._inputs(path)):
             place = convolution._input(path, i)
@@ -348,7 +354,7 @@ class _EdgeGradient:
             overlap = _sum(code, feature, taken, overlap)
         self.overlap = overlap if overlap is not None else code.broadcast(0.0)
         if slopes:
-            slope = convolution._weight(code, row, slopes, path)
+            slope = convolution._weight(code, row, self._layout, slopes, path)
             self._of_distance = _sum(code, slope, self.overlap, self._of_distance)
 
     def store(self, sums: Reals) -> None:

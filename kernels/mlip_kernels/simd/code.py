@@ -14,6 +14,7 @@ from llvmlite import ir
 
 INTEGER = ir.IntType(64)
 _LANE = ir.IntType(32)
+_WIDE = ir.DoubleType()
 # Products and sums may be fused, which every target has instructions for; nothing is reordered, so that results do not
 # depend on what the compiler finds clever.
 _FUSED = ("contract",)
@@ -57,7 +58,7 @@ class Code:
         mask = ir.Constant(ir.VectorType(_LANE, self.lanes), [0] * self.lanes)
         return Vector(self, self.builder.shuffle_vector(first, _undefined(self.vector_type), mask))
 
-    def variable(self, initial: "Index | Real | Vector") -> "Variable":
+    def variable(self, initial: "Index | Real | Wide | Vector") -> "Variable":
         """A place whose value changes in loops."""
         with self.builder.goto_entry_block():
             place = self.builder.alloca(initial.value.type)
@@ -111,10 +112,11 @@ class Code:
 
         Args:
             name: Unique in the program.
-            arguments: Kind of each: "index", "real", "reals" or "indices" (arrays).
+            arguments: Kind of each: "index", "reals", "wides" or "indices" (arrays).
         """
-        kinds = {"index": INTEGER, "real": self.real_type, "reals": ir.PointerType(), "indices": ir.PointerType()}
-        signature = ir.FunctionType(ir.VoidType(), [kinds[kind] for kind in arguments])
+        classes: dict[str, type[Any]] = {"index": Index, "reals": Reals, "wides": Wides, "indices": Indices}
+        types = [INTEGER if kind == "index" else ir.PointerType() for kind in arguments]
+        signature = ir.FunctionType(ir.VoidType(), types)
         function = ir.Function(self.builder.module, signature, f"mlip_{name}")
         function.linkage = "internal"
         for attribute in ("nounwind", "noinline"):
@@ -122,14 +124,13 @@ class Code:
         code = Code(ir.IRBuilder(function.append_basic_block("entry")), self.real, self.lanes, self.functions)
         start = code.builder.append_basic_block("start")
         code.builder.position_at_end(start)
-        classes = {"index": Index, "real": Real, "reals": Reals, "indices": Indices}
         self.functions[name] = Function(function)
         yield code, [classes[kind](code, value) for kind, value in zip(arguments, function.args, strict=True)]
         code.builder.ret_void()
         # Variables were placed in the entry block, which ends where the body starts.
         ir.IRBuilder(function.entry_basic_block).branch(start)
 
-    def call(self, name: str, *arguments: "int | Index | Real | Reals | Indices") -> None:
+    def call(self, name: str, *arguments: "int | Index | Reals | Wides | Indices") -> None:
         """Call a function defined before."""
         values = [self.index(each).value if isinstance(each, int) else each.value for each in arguments]
         self.builder.call(self.functions[name].value, values)
@@ -260,6 +261,12 @@ class Real(_Number):
         """The whole part, towards zero."""
         return Index(self.code, self.code.builder.fptosi(self.value, INTEGER))
 
+    def wide(self) -> "Wide":
+        """The same number in double precision."""
+        if self.code.real == "float64":
+            return Wide(self.code, self.value)
+        return Wide(self.code, self.code.builder.fpext(self.value, _WIDE))
+
     def compare(self, relation: str, other: "float | Real") -> ir.Value:
         """The condition `self relation other`, false where one is not a number."""
         return self.code.builder.fcmp_ordered(relation, self.value, self.code.number(other).value)
@@ -267,6 +274,19 @@ class Real(_Number):
     def where(self, condition: ir.Value, other: "float | Real") -> "Real":
         """This number where the condition holds, else the other."""
         return Real(self.code, self.code.builder.select(condition, self.value, self.code.number(other).value))
+
+
+class Wide(_Number):
+    """A number of double precision, whatever the program's type: positions, and sums over atoms."""
+
+    def _other(self, other: "float | Wide") -> "Wide":
+        return other if isinstance(other, Wide) else Wide(self.code, ir.Constant(_WIDE, float(other)))
+
+    def narrow(self) -> Real:
+        """The number in the program's type."""
+        if self.code.real == "float64":
+            return Real(self.code, self.value)
+        return Real(self.code, self.code.builder.fptrunc(self.value, self.code.real_type))
 
 
 class Vector(_Number):
@@ -286,7 +306,7 @@ class Vector(_Number):
 
 
 class Variable:
-    """A place for an `Index`, a `Real` or a `Vector`."""
+    """A place for one value."""
 
     def __init__(self, code: Code, place: ir.Value, kind: type[Any]) -> None:
         self._code = code
@@ -297,11 +317,11 @@ class Variable:
         """The present value."""
         return self._kind(self._code, self._code.builder.load(self._place, typ=self._place.allocated_type))
 
-    def set(self, value: "Index | Real | Vector") -> None:
+    def set(self, value: "Index | Real | Wide | Vector") -> None:
         """Change the value."""
         self._code.builder.store(value.value, self._place)
 
-    def add(self, value: "Index | Real | Vector") -> None:
+    def add(self, value: "Index | Real | Wide | Vector") -> None:
         """Add to the value."""
         self.set(self.get() + value)
 
@@ -355,6 +375,27 @@ class Reals(_Value):
         return 4 if self.code.real == "float32" else 8
 
 
+class Wides(_Value):
+    """An array of numbers of double precision."""
+
+    def at(self, offset: int | Index) -> "Wides":
+        """The array that starts at `offset`."""
+        place = self.code.builder.gep(self.value, [self.code.index(offset).value], inbounds=True, source_etype=_WIDE)
+        return Wides(self.code, place)
+
+    def get(self, offset: int | Index) -> Wide:
+        """The number at `offset`."""
+        return Wide(self.code, self.code.builder.load(self.at(offset).value, typ=_WIDE))
+
+    def set(self, offset: int | Index, value: Wide) -> None:
+        """Change the number at `offset`."""
+        self.code.builder.store(value.value, self.at(offset).value)
+
+    def add(self, offset: int | Index, value: Wide) -> None:
+        """Add to the number at `offset`."""
+        self.set(offset, self.get(offset) + value)
+
+
 class Indices(_Value):
     """An array of 64-bit integers."""
 
@@ -374,6 +415,10 @@ class Indices(_Value):
     def reals(self, offset: int | Index) -> Reals:
         """The array of numbers whose address stands at `offset`."""
         return Reals(self.code, self.code.builder.inttoptr(self.get(offset).value, ir.PointerType()))
+
+    def wides(self, offset: int | Index) -> Wides:
+        """The array of double-precision numbers whose address stands at `offset`."""
+        return Wides(self.code, self.code.builder.inttoptr(self.get(offset).value, ir.PointerType()))
 
     def indices(self, offset: int | Index) -> "Indices":
         """The array of integers whose address stands at `offset`."""
