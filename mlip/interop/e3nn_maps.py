@@ -69,7 +69,7 @@ def outputs(paths: Mapping[Path, int]) -> Irreps:
 
 
 def convolution_weights(
-    radial: Sequence[Tensor], down: Mapping[str, Tensor], paths: Mapping[Path, int], harmonics: Irreps, layer: nn.Module
+    radial: Sequence[Tensor], down: Mapping[str, Tensor], paths: Mapping[Path, int], ours: Mapping[Path, int]
 ) -> StateDict:
     """Weights of a layer's radial network and of the linear map after its convolution.
 
@@ -77,10 +77,8 @@ def convolution_weights(
         radial: Maps of the radial network, the columns of the last in the order of `paths`.
         down: Maps of the linear map by output irrep, their rows in the order of `paths`.
         paths: Channels of each path, in their order.
-        harmonics: Irreps of the edges' harmonics.
-        layer: One of our layers, which has `up`, `convolution` and `down`.
+        ours: The same in ours, as many channels or more.
     """
-    ours = by_output(path_widths(layer.up.irreps_out, harmonics, layer.down.irreps_out))
     last = rearranged(radial[-1], paths, ours)
     state = {f"convolution.radial_network.weights.{i}": stored(each) for i, each in enumerate([*radial[:-1], last])}
     for irrep, each in down.items():

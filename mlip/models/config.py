@@ -16,6 +16,8 @@ from mlip.tensor_products.couplings import Coupling
 # Far beyond any use, so that a mistyped number or a damaged file cannot fill the memory.
 Size = Annotated[int, Field(ge=1, le=4096)]
 Layers = Annotated[int, Field(ge=1, le=64)]
+Correlation = Annotated[int, Field(ge=1, le=4)]
+Interaction = Literal["residual", "mixing", "density_residual", "density_mixing"]
 
 
 class ProductConfig(BaseModel):
@@ -104,6 +106,8 @@ class ArchitectureConfig(BaseModel):
         scale: Factor on the network's energy per atom, eV; a number or one per element.
         shift: Added to the scaled energy per atom, eV; a number or one per element.
         zbl: Adds the screened nuclear repulsion of Ziegler, Biersack and Littmark.
+        zbl_form: With the constants of the "universal" screening function, added to the energy; or with those of
+            "mace", ended by `cutoff_power` and scaled like the network's energy.
         seed: Seed of the initial weights.
     """
 
@@ -123,6 +127,7 @@ class ArchitectureConfig(BaseModel):
     scale: float | dict[str, float] = 1.0
     shift: float | dict[str, float] = 0.0
     zbl: bool = False
+    zbl_form: Literal["universal", "mace"] = "universal"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @field_validator("elements")
@@ -158,15 +163,41 @@ class MaceConfig(ArchitectureConfig):
     """Hyper-parameters of the `mace` architecture.
 
     Attributes:
-        correlation: Correlation order of the many-body products; a layer has (correlation + 1)-body terms.
+        correlation: Correlation order of the many-body products, one for all layers or one for each; a layer has
+            (correlation + 1)-body terms.
+        interaction: Whether weights of an atom's element act on its own features, in a "residual" around the many-body
+            products, or on the sum over its neighbours, "mixing" its channels before them; and whether that sum is
+            divided by `average_neighbours` or, with "density_" in front, by a learned density of the neighbours.
+        first_interaction: That of the first layer; the same as the others' by default.
         tensor_product: How convolution and contraction are computed.
         readout_hidden: Units in the hidden layer of the last readout, where there are several layers.
     """
 
     architecture: Literal["mace"]
-    correlation: Annotated[int, Field(ge=1, le=4)] = 3
+    correlation: Correlation | list[Correlation] = 3
+    interaction: Interaction = "residual"
+    first_interaction: Interaction | None = None
     tensor_product: MaceProducts = MaceProducts()
     readout_hidden: Size = 16
+
+    @model_validator(mode="after")
+    def _one_correlation_per_layer(self) -> "MaceConfig":
+        if isinstance(self.correlation, list) and len(self.correlation) != self.layers:
+            raise ValueError(
+                f"correlation has {len(self.correlation)} values for {self.layers} layers; give one for each, or a "
+                "single number"
+            )
+        return self
+
+    @property
+    def correlations(self) -> list[int]:
+        """Correlation order of each layer."""
+        return self.correlation if isinstance(self.correlation, list) else [self.correlation] * self.layers
+
+    @property
+    def interactions(self) -> list[Interaction]:
+        """Kind of interaction of each layer."""
+        return [self.first_interaction or self.interaction] + [self.interaction] * (self.layers - 1)
 
 
 class NequIPConfig(ArchitectureConfig):

@@ -1,7 +1,8 @@
 """MACE: equivariant message passing with many-body products.
 
-Batatia et al. 2022 (arXiv 2206.07697). With equal weights it is mace-torch's `ScaleShiftMACE` with
-`RealAgnosticResidualInteractionBlock`s; `docs/architectures.md` has the mapping of the weights.
+Batatia et al. 2022 (arXiv 2206.07697). With equal weights it is the `ScaleShiftMACE` of mace-torch with its interaction
+blocks `RealAgnosticResidual`, `RealAgnostic` ("mixing" here), `RealAgnosticDensityResidual` and `RealAgnosticDensity`;
+`docs/architectures.md` has the mapping of the weights.
 """
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from mlip.models.config import MaceConfig
 from mlip.models.network import Network
-from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, RadialEmbedding
+from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, NeighbourDensity, RadialEmbedding
 from mlip.nn.build import build_contraction, build_convolution, convolution_irreps
 from mlip.nn.layout import blocks, canonical_irreps, natural_irreps
 from mlip.nn.weights import normal_weights
@@ -19,20 +20,27 @@ from mlip_kernels.edges import EdgeTopology
 
 
 class MaceLayer(nn.Module):
-    """One interaction: convolution, symmetric contraction, and a residual that depends on the atom's element.
+    """One interaction: convolution, symmetric contraction, and maps that depend on the atom's element.
 
     Args:
         irreps_in: Irreps of the atom features that come in.
         irreps_out: Irreps of those that go out.
         channels: Channels of the many-body products.
+        number: Place of the layer in the network, from 0.
         config: Hyper-parameters of the model.
+
+    Attributes:
+        density: Divides the sum over neighbours in place of `average_neighbours`; None for other interactions.
+        mixing: Mixes the channels of the sum over neighbours; None for other interactions.
+        residual: Added to the many-body products; None for other interactions.
     """
 
-    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, channels: int, config: MaceConfig) -> None:
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, channels: int, number: int, config: MaceConfig) -> None:
         super().__init__()
         density_irreps = natural_irreps(channels, config.l_max)
         product_irreps = Irreps([(channels, irrep) for _, irrep in irreps_out])
         num_elements = len(config.elements)
+        interaction = config.interactions[number]
         self.average_neighbours = config.average_neighbours
         products = config.tensor_product
         convolved_irreps = convolution_irreps(irreps_in, products.convolution.choice)
@@ -44,20 +52,34 @@ class MaceLayer(nn.Module):
             [config.radial_functions, *config.radial_hidden],
             products.convolution.choice,
         )
+        self.density = NeighbourDensity(config.radial_functions) if interaction.startswith("density_") else None
         self.down = EquivariantLinear(self.convolution.irreps_out, density_irreps)
+        mixes = interaction.endswith("mixing")
+        self.mixing = ElementLinear(density_irreps, density_irreps, num_elements) if mixes else None
         self.contraction = build_contraction(
-            config.l_max, channels, product_irreps, config.correlation, num_elements, products.contraction.choice
+            config.l_max,
+            channels,
+            product_irreps,
+            config.correlations[number],
+            num_elements,
+            products.contraction.choice,
         )
         self.out = EquivariantLinear(product_irreps, irreps_out)
-        self.residual = ElementLinear(irreps_in, irreps_out, num_elements)
+        self.residual = None if mixes else ElementLinear(irreps_in, irreps_out, num_elements)
 
     def forward(
         self, features: Tensor, harmonics: Tensor, radial: Tensor, edges: EdgeTopology, groups: ElementGroups
     ) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim]."""
-        messages = self.convolution(self.up(features), harmonics, radial, edges)
-        density = self.down(messages) / self.average_neighbours
-        return self.out(self.contraction(density, groups)) + self.residual(features, groups)
+        messages = self.down(self.convolution(self.up(features), harmonics, radial, edges))
+        divisor = self.average_neighbours if self.density is None else self.density(radial, edges)
+        messages = messages / divisor
+        if self.mixing is not None:
+            messages = self.mixing(messages, groups)
+        following: Tensor = self.out(self.contraction(messages, groups))
+        if self.residual is not None:
+            following = following + self.residual(features, groups)
+        return following
 
 
 class Mace(Network):
@@ -77,7 +99,7 @@ class Mace(Network):
         inputs = [scalars] + [hidden] * (config.layers - 1)
         outputs = [hidden] * (config.layers - 1) + [scalars]
         self.layers = nn.ModuleList(
-            [MaceLayer(before, after, channels, config) for before, after in zip(inputs, outputs, strict=True)]
+            [MaceLayer(inputs[number], outputs[number], channels, number, config) for number in range(config.layers)]
         )
         # e3nn's order puts `0o` before `0e`.
         self.invariants = [next(block for block in blocks(irreps) if str(block.irrep) == "0e") for irreps in outputs]

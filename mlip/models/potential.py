@@ -56,7 +56,8 @@ class AtomicEnergies(nn.Module):
 class Potential(nn.Module):
     """Energy of an atomic structure, with forces and stress as its exact derivatives.
 
-    The energy is a sum over atoms of `reference energy + scale * network + shift`, and of the ZBL repulsion if chosen.
+    The energy is a sum over atoms of `reference energy + scale * network + shift`, and of the ZBL repulsion if chosen,
+    which in mace-torch's form is scaled as well.
     It depends on positions through the edge vectors alone. Its gradient with respect to them gives the forces by two
     sums over edges and the stress by one, since under a strain every edge vector v becomes v + strain v.
 
@@ -79,7 +80,10 @@ class Potential(nn.Module):
         self.reference_energies = AtomicEnergies([config.reference_energies.get(e, 0.0) for e in config.elements])
         self.register_buffer("scale", _per_element(config.scale, config.elements, "scale"))
         self.register_buffer("shift", _per_element(config.shift, config.elements, "shift"))
-        self.zbl = ZBLRepulsion(atomic_numbers, config.cutoff) if config.zbl else None
+        self.zbl = None
+        if config.zbl:
+            power = {"power": config.cutoff_power} if config.zbl_form == "mace" else {}
+            self.zbl = ZBLRepulsion(atomic_numbers, config.cutoff, config.zbl_form, **power)
         numbers = torch.full((len(ase.data.chemical_symbols),), -1)
         numbers[atomic_numbers] = torch.arange(len(atomic_numbers))
         self.register_buffer("element_of_atomic_number", numbers, persistent=False)
@@ -168,12 +172,18 @@ class Potential(nn.Module):
         groups = ElementGroups.from_elements(self.element_indices(atomic_numbers), len(self.elements))
         elements = groups.elements
         output = self.network(vectors.to(self.dtype), edges, groups)
+        if self.zbl is not None and self.config.zbl_form == "mace":
+            output = output + self._repulsion(self.zbl, vectors, elements, edges)
         energies = (self.scale[elements] * output + self.shift[elements]).to(torch.float64)
-        if self.zbl is not None:
-            lengths = torch.linalg.vector_norm(vectors, dim=1).to(self.dtype)
-            repulsion = self.zbl(lengths, elements[edges.senders], elements[edges.receivers])
-            energies = energies + segment_sum(repulsion.to(torch.float64), edges.receivers, edges.num_nodes)
+        if self.zbl is not None and self.config.zbl_form == "universal":
+            energies = energies + self._repulsion(self.zbl, vectors, elements, edges)
         return energies + self.reference_energies(elements)
+
+    def _repulsion(self, zbl: ZBLRepulsion, vectors: Tensor, elements: Tensor, edges: EdgeTopology) -> Tensor:
+        """Share of each atom in the nuclear repulsion, eV, float64 [nodes]."""
+        lengths = torch.linalg.vector_norm(vectors, dim=1).to(self.dtype)
+        repulsion = zbl(lengths, elements[edges.senders], elements[edges.receivers])
+        return segment_sum(repulsion.to(torch.float64), edges.receivers, edges.num_nodes)
 
 
 def _stress(gradient: Tensor, vectors: Tensor, structures: Tensor, cell: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from mlip.nn.contraction import SymmetricContraction
 from mlip.nn.convolution import Convolution
+from mlip.nn.density import NeighbourDensity
 from mlip.nn.elements import ElementGroups
 from mlip.nn.gate import Gate
 from mlip.nn.interaction import FeatureInteraction
@@ -18,6 +19,7 @@ __all__ = [
     "EquivariantLinear",
     "FeatureInteraction",
     "Gate",
+    "NeighbourDensity",
     "RadialEmbedding",
     "SymmetricContraction",
     "ZBLRepulsion",
