@@ -1,4 +1,4 @@
-"""Triton's kernels of the radial table, interpreted on the CPU; run by test_kernels_gpu_interpreter.py."""
+"""Triton's kernels of the radial table, interpreted on the CPU; run by test_kernels_gpu_interpreted.py."""
 
 import pytest
 import torch

@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mlip_kernels.gpu_compile import COMPILER_OPTIONS, CompileCase
+from mlip_kernels.gpu_compile import CompileCase
+from mlip_kernels.gpu_launch import launch
 from mlip_kernels.radial_table.grid import KnotGrid
 
 _EDGES, _COLUMNS, _SOLVED = 4, 128, 32
@@ -161,14 +162,10 @@ def radial_solve(right, result, pivots, num_rows, num_columns, block: tl.constex
 def interpolate(coefficients: Tensor, distances: Tensor, origin: float, spacing: float, order: int) -> Tensor:
     """The function of `reference.interpolate`."""
     knots, columns = coefficients.shape
-    edges = len(distances)
-    result = coefficients.new_empty(edges, columns)
-    launch = (triton.cdiv(edges, _EDGES), triton.cdiv(columns, _COLUMNS))
-    if edges and columns:
-        arguments = coefficients.contiguous(), distances.contiguous(), result, edges
-        radial_interpolate[launch](
-            *arguments, **_constants(columns, KnotGrid(origin, spacing, knots), order), **_OPTIONS
-        )
+    result = coefficients.new_empty(len(distances), columns)
+    grid = triton.cdiv(len(distances), _EDGES), triton.cdiv(columns, _COLUMNS)
+    arguments = coefficients.contiguous(), distances.contiguous(), result, len(distances)
+    launch(radial_interpolate, grid, arguments, _constants(columns, KnotGrid(origin, spacing, knots), order))
     return result
 
 
@@ -182,22 +179,19 @@ def project(gradient: Tensor, distances: Tensor, origin: float, spacing: float, 
     first = torch.where(inside, places - 1, torch.where(places.isnan(), 0.0, float(knots))).long()
     ordered, sorted_edges = first.sort(stable=True)
     starts = torch.searchsorted(ordered, torch.arange(knots - 2, device=ordered.device))
-    launch = (knots, triton.cdiv(columns, _COLUMNS))
-    if columns:
-        arguments = gradient.contiguous(), distances.contiguous(), sorted_edges, starts, result
-        radial_project[launch](*arguments, **_constants(columns, KnotGrid(origin, spacing, knots), order), **_OPTIONS)
+    arguments = gradient.contiguous(), distances.contiguous(), sorted_edges, starts, result
+    constants = _constants(columns, KnotGrid(origin, spacing, knots), order)
+    launch(radial_project, (knots, triton.cdiv(columns, _COLUMNS)), arguments, constants)
     return result
 
 
 def dot(gradient: Tensor, coefficients: Tensor, distances: Tensor, origin: float, spacing: float, order: int) -> Tensor:
     """Sum over columns of the gradient times `interpolate`, [edges]."""
     knots, columns = coefficients.shape
-    edges = len(distances)
     result = torch.empty_like(distances, memory_format=torch.contiguous_format)
-    if edges:
-        arguments = gradient.contiguous(), coefficients.contiguous(), distances.contiguous(), result, edges
-        launch = (triton.cdiv(edges, _EDGES),)
-        radial_dot[launch](*arguments, **_constants(columns, KnotGrid(origin, spacing, knots), order), **_OPTIONS)
+    arguments = gradient.contiguous(), coefficients.contiguous(), distances.contiguous(), result, len(distances)
+    constants = _constants(columns, KnotGrid(origin, spacing, knots), order)
+    launch(radial_dot, (triton.cdiv(len(distances), _EDGES),), arguments, constants)
     return result
 
 
@@ -208,13 +202,9 @@ def solve(right: Tensor) -> Tensor:
     pivots = [0.25]
     while len(pivots) < rows:
         pivots.append(1 / (4 - pivots[-1]))
-    if columns:
-        arguments = right.contiguous(), result, right.new_tensor(pivots), rows, columns
-        radial_solve[(triton.cdiv(columns, _SOLVED),)](*arguments, block=_SOLVED, **_OPTIONS)
+    arguments = right.contiguous(), result, right.new_tensor(pivots), rows, columns
+    launch(radial_solve, (triton.cdiv(columns, _SOLVED),), arguments, {"block": _SOLVED})
     return result
-
-
-_OPTIONS = {"num_warps": 1, **COMPILER_OPTIONS}
 
 
 def _constants(columns: int, grid: KnotGrid, order: int) -> dict[str, int | float]:
