@@ -43,7 +43,9 @@ def read_irreps(value: Any) -> Irreps:
             return Irreps(value)
         if not (isinstance(value, Record) and value.class_name == "Irreps"):
             raise TypeError
-        return Irreps([(int(each.args[0]), tuple(each.args[1].args)) for each in value.args[0]])
+        # All three classes are tuples, which are pickled with their items as one argument.
+        pairs = [each.args[0] for each in value.args[0]]
+        return Irreps([(int(channels), irrep.args[0]) for channels, irrep in pairs])
     except (TypeError, ValueError, IndexError, AttributeError):
         raise CheckpointError(
             "the checkpoint holds irreps that cannot be read; save it with a current version of its package."
