@@ -4,17 +4,15 @@ Tasks share out the blocks of channels, so that no two write the same numbers: s
 atomics, and results are the same from run to run.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mlip_kernels.channelwise_convolution.cpu_code import BASIS, ConvolutionCode, row_layouts, spline_basis, table_place
-from mlip_kernels.channelwise_convolution.cpu_plan import BlockRange, ConvolutionPlan, padded_table
+from mlip_kernels.channelwise_convolution.cpu_plan import BlockRange, ConvolutionPlan, padded_table, table_hash
 from mlip_kernels.channelwise_convolution.table import ConvolutionTable
 from mlip_kernels.simd.code import Code, Index, Indices, RealType, Reals
 from mlip_kernels.simd.program import Program
@@ -163,7 +161,7 @@ class CpuConvolution:
             first, count = _edges_of(arguments, node)
             with code.loop(0, count) as number:
                 harmonics = self._prepare(code, arguments, scratch, first, number, [0, 1])
-                self._code.gradient_prologue(harmonics, scratch.of_edge(number))
+                self._code.gradient_prologue(code, harmonics, scratch.of_edge(number))
             row = received.at(node * self.plan.table.output_dim)
             sums = edge_sums.at(first * self.plan.edge_slots)
             for place, blocks in enumerate(self.plan.ranges):
@@ -185,14 +183,14 @@ class CpuConvolution:
         sender = arguments.indices(_SENDERS).get(edge)
         scratch.feature_rows.set(number, sender * self.plan.table.input_dim)
         if self.derivative is None:
-            scratch.weight_rows.set(number, edge * self.plan.table.weight_dim)
+            scratch.weight_rows.set(number, edge)
         else:
             places = arguments.reals(_PLACES)
             end = arguments.get(_EDGES)
             origin, inverse_spacing = places.get(end), places.get(end + 1)
             last = arguments.get(_KNOTS) - BASIS
             interval, fraction = table_place(code, places.get(edge), origin, inverse_spacing, last)
-            scratch.weight_rows.set(number, interval * self.plan.table.weight_dim)
+            scratch.weight_rows.set(number, interval)
             shared = scratch.of_edge(number)
             for place, order in enumerate(orders):
                 values = spline_basis(code, fraction, inverse_spacing, self.derivative + order)
@@ -260,16 +258,6 @@ class _ColumnMap:
         return values.new_zeros(len(values), self.columns).index_copy_(
             1, self.narrow, values.index_select(1, self.wide)
         )
-
-
-def table_hash(table: ConvolutionTable) -> str:
-    """Names everything in a table that compiled code depends on."""
-    digest = hashlib.sha256(repr((table.input_dim, table.harmonics_dim, table.weight_dim, table.output_dim)).encode())
-    for path in table.paths:
-        offsets = (path.input_offset, path.harmonic_offset, path.weight_offset, path.output_offset)
-        digest.update(repr((*offsets, path.output_channels, path.output_channel, path.channels)).encode())
-        digest.update(repr(path.coefficients.shape).encode() + np.round(path.coefficients, 14).tobytes())
-    return digest.hexdigest()
 
 
 def _edges_of(arguments: Indices, node: Index) -> tuple[Index, Index]:

@@ -24,12 +24,12 @@ class WeightLayout:
     Attributes:
         path_offsets: Of each path's weights for the first block of the range.
         block_stride: Distance between the weights of neighbouring blocks.
-        knot_stride: Distance between neighbouring knots of a table.
+        row_stride: Distance between the weights of neighbouring edges, or between neighbouring knots of a table.
     """
 
     path_offsets: dict[int, int]
     block_stride: int
-    knot_stride: int
+    row_stride: int
 
 
 def row_layouts(plan: ConvolutionPlan) -> list[WeightLayout]:
@@ -102,7 +102,7 @@ class ConvolutionCode:
             range_number: Number of the block's range.
             count: Edges of the receiver.
             feature_rows: Offset of each edge's sender in the features.
-            weight_rows: Offset of each edge's weights, or of its first knot.
+            weight_rows: Row of each edge's weights, or of the first of its knots.
             scalars: What the prologue wrote, `forward_scalars` per edge.
             features: Atom features.
             weights: Radial weights or table, of block 0 of the range.
@@ -133,7 +133,7 @@ class ConvolutionCode:
             with code.loop(0, count) as edge:
                 shared = scalars.at(edge * self.forward_scalars)
                 sent = features.at(feature_rows.get(edge) + column)
-                row = own_weights.at(weight_rows.get(edge))
+                row = own_weights.at(weight_rows.get(edge) * layout.row_stride)
                 basis = [shared.broadcast(number) for number in range(self._basis)]
                 loaded: dict[int, Vector] = {}
                 for path in group:
@@ -164,7 +164,7 @@ class ConvolutionCode:
             with code.function(f"{self.name}_gradients_{number}", kinds) as (body, arguments):
                 self._gradients(body, number, of_features, of_weights, *arguments)
 
-    def gradient_prologue(self, harmonics: Reals, scalars: Reals) -> None:
+    def gradient_prologue(self, code: Code, harmonics: Reals, scalars: Reals) -> None:
         """Write one edge's harmonics, after the basis values and their derivatives."""
         for column in range(self.plan.table.harmonics_dim):
             scalars.set(2 * self._basis + column, harmonics.get(column))
@@ -226,7 +226,7 @@ class ConvolutionCode:
         with code.loop(0, count) as edge:
             shared = scalars.at(edge * self.gradient_scalars)
             sent = features.at(feature_rows.get(edge) + column)
-            weight_row = weight_rows.get(edge)
+            weight_row = weight_rows.get(edge) * layout.row_stride
             basis = [shared.broadcast(number) for number in range(self._basis)]
             slopes = [shared.broadcast(self._basis + number) for number in range(self._basis)]
             harmonics = shared.at(2 * self._basis)
@@ -273,7 +273,7 @@ class ConvolutionCode:
         if not basis:
             row.store(offset, overlap)
         for number, value in enumerate(basis):
-            place = offset + number * layout.knot_stride
+            place = offset + number * layout.row_stride
             row.store(place, code.fused(value, overlap, row.load(place)))
 
     # What both share
@@ -285,7 +285,7 @@ class ConvolutionCode:
             return row.load(offset)
         total = basis[0] * row.load(offset)
         for number in range(1, BASIS):
-            total = code.fused(basis[number], row.load(offset + number * layout.knot_stride), total)
+            total = code.fused(basis[number], row.load(offset + number * layout.row_stride), total)
         return total
 
     def _inputs(self, path: int) -> int:

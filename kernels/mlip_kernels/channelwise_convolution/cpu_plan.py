@@ -1,5 +1,6 @@
 """How a channelwise convolution is laid out for straight-line code: entries, channel blocks, groups of paths."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -160,6 +161,16 @@ def padded_table(table: ConvolutionTable, lanes: int) -> ConvolutionTable:
         output_channel += channels
     input_dim = _padded_dim({(p.input_offset, p.coefficients.shape[0], p.channels) for p in table.paths}, lanes)
     return ConvolutionTable(tuple(paths), input_dim, table.harmonics_dim, weight_offset, output_end, table.lifts)
+
+
+def table_hash(table: ConvolutionTable) -> str:
+    """Names everything in a table that compiled code depends on."""
+    digest = hashlib.sha256(repr((table.input_dim, table.harmonics_dim, table.weight_dim, table.output_dim)).encode())
+    for path in table.paths:
+        offsets = (path.input_offset, path.harmonic_offset, path.weight_offset, path.output_offset)
+        digest.update(repr((*offsets, path.output_channels, path.output_channel, path.channels)).encode())
+        digest.update(repr(path.coefficients.shape).encode() + np.round(path.coefficients, 14).tobytes())
+    return digest.hexdigest()
 
 
 def _padded_blocks(blocks: set[tuple[int, int, int]], lanes: int) -> dict[int, int]:
