@@ -33,7 +33,7 @@ def read_mace_torch(checkpoint: Record, elements: Sequence[str] | None = None, h
         raise CheckpointError(
             f"the weights of the mace-torch model do not fit its hyper-parameters ({reason}); copy the file again."
         ) from None
-    model.provenance = {"imported_from": f"mace-torch {checkpoint.class_name}"}
+    model.provenance = {"package": f"mace-torch {checkpoint.class_name}"}
     if len(theirs.heads) > 1:
         model.provenance["head"] = theirs.heads[choice.head]
     return model.eval()

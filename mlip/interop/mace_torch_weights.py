@@ -137,7 +137,8 @@ def _layer(model: MaceTorchModel, number: int, choice: Choice, ours: MaceLayer) 
         maps["residual"] = element_maps(skip, layer.irreps_in, one_hot, layer.irreps_out)
     else:
         maps["mixing"] = element_maps(skip, density, one_hot, density)
-    state = convolution_weights(radial, down, paths, by_output(path_widths(ours.up.irreps_out, harmonics, density)))
+    own_paths = by_output(path_widths(ours.up.irreps_out, harmonics, density))
+    state = convolution_weights(radial, down, paths, own_paths)
     own = {name for name, _ in ours.named_parameters()}
     for name, group in maps.items():
         weights = {f"{name}.weights.{irrep}": stored(each) for irrep, each in group.items()}
