@@ -9,7 +9,7 @@ from typing import Any
 
 from ase.data import atomic_numbers, chemical_symbols
 
-from mlip.errors import ConfigError, ModelFileError
+from mlip.errors import CheckpointError, ConfigError
 from mlip.interop.sevennet_config import SevenNetConfig, our_config, parse_sevennet_config
 from mlip.interop.sevennet_state import SevenNetState
 from mlip.interop.sevennet_weights import atomic_values, average_neighbours, network_weights
@@ -37,11 +37,11 @@ def read_sevennet(checkpoint: object, elements: Sequence[str] | None = None) -> 
         A `nequip` potential in float64, so that nothing is rounded, in evaluation mode.
 
     Raises:
-        ModelFileError: it is no SevenNet checkpoint, is damaged, or its model is no network of ours.
+        CheckpointError: it is no SevenNet checkpoint, is damaged, or its model is no network of ours.
         ConfigError: the model does not know one of the elements, or none is given.
     """
     if not is_sevennet(checkpoint) or not isinstance(checkpoint, Mapping):
-        raise ModelFileError("the file holds no SevenNet checkpoint; give one as SevenNet's training writes it.")
+        raise CheckpointError("the file holds no SevenNet checkpoint; give one as SevenNet's training writes it.")
     config = parse_sevennet_config(checkpoint["config"])
     state = SevenNetState(checkpoint["model_state_dict"])
     kept = _kept_elements(config, elements)
@@ -53,7 +53,7 @@ def read_sevennet(checkpoint: object, elements: Sequence[str] | None = None) -> 
     try:
         model = build_model(values, "float64")
     except ConfigError as error:
-        raise ModelFileError(f"the SevenNet checkpoint cannot be imported: {error}") from None
+        raise CheckpointError(f"the SevenNet checkpoint cannot be imported: {error}") from None
     network = model.network
     assert isinstance(network, NequIP)
     _check_features(config, network)
@@ -85,13 +85,13 @@ def _check_features(config: SevenNetConfig, network: NequIP) -> None:
     """Compare the irreps between layers with those of our network, which follow from the hidden irreps alone.
 
     Raises:
-        ModelFileError: they differ.
+        CheckpointError: they differ.
     """
     layers = [layer for layer in network.layers if isinstance(layer, NequIPLayer)]
     ours = [layers[0].up.irreps_in, *(layer.gate.irreps_out for layer in layers)]
     for number, (theirs, each) in enumerate(zip(config.features(), ours, strict=True)):
         if canonical_irreps(theirs) != each:
-            raise ModelFileError(
+            raise CheckpointError(
                 f"the SevenNet checkpoint has features '{theirs}' after {number} layers, where a network of this "
                 f"package has '{each}'; such a model cannot be imported."
             )

@@ -10,7 +10,7 @@ from e3nn.o3 import Irrep, Irreps
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mlip.configuration import parse_config
-from mlip.errors import ConfigError, ModelFileError
+from mlip.errors import CheckpointError, ConfigError
 from mlip.nn.layout import canonical_irreps, natural_irreps
 
 WHERE = "the configuration of the SevenNet checkpoint"
@@ -142,11 +142,11 @@ def parse_sevennet_config(values: Mapping[str, Any]) -> SevenNetConfig:
     """Read and check the configuration of a checkpoint.
 
     Raises:
-        ModelFileError: it is not that of a SevenNet model, or of one that is no network of ours.
+        CheckpointError: it is not that of a SevenNet model, or of one that is no network of ours.
     """
     for key, allowed in SUPPORTED.items():
         if key in values and not any(type(values[key]) is type(each) and values[key] == each for each in allowed):
-            raise ModelFileError(
+            raise CheckpointError(
                 f"the SevenNet checkpoint has '{key}: {values[key]!r}', which cannot be imported; "
                 f"only models with '{key}: {allowed[0]!r}' can."
             )
@@ -154,7 +154,7 @@ def parse_sevennet_config(values: Mapping[str, Any]) -> SevenNetConfig:
         config = parse_config(SevenNetConfig, values, WHERE)
         _check(config)
     except ConfigError as error:
-        raise ModelFileError(str(error)) from None
+        raise CheckpointError(str(error)) from None
     return config
 
 
@@ -170,8 +170,11 @@ def _check(config: SevenNetConfig) -> None:
     if len(config.self_connections) != layers:
         raise ConfigError(f"{WHERE} has {len(config.self_connections)} 'self_connection_type' for {layers} layers.")
     for irreps in config.features():
-        if len({irrep for _, irrep in irreps}) < len(irreps):
+        kinds = [irrep for _, irrep in irreps]
+        if len(set(kinds)) < len(kinds):
             raise ConfigError(f"features '{irreps}' in {WHERE} have an irrep twice, which cannot be imported.")
+        if kinds != sorted(kinds, key=lambda irrep: irrep.l > 0):
+            raise ConfigError(f"features '{irreps}' in {WHERE} have scalars after others, where its gates have not.")
     if config.cutoff_function.cutoff_function_name == "XPLOR" and config.cutoff_function.cutoff_on is None:
         raise ConfigError(f"{WHERE} has the cutoff function XPLOR without 'cutoff_on'.")
 
@@ -184,14 +187,14 @@ def our_config(config: SevenNetConfig, elements: list[str]) -> dict[str, Any]:
         elements: Chemical symbols of the elements to keep, by atomic number.
 
     Raises:
-        ModelFileError: features of equal irreps have different channels in different layers.
+        CheckpointError: features of equal irreps have different channels in different layers.
     """
     features = config.features()
     channels = {irrep: number for irreps in features for number, irrep in irreps}
     for before, after in pairwise(features):
         for number, irrep in [*before, *after]:
             if channels[irrep] != number:
-                raise ModelFileError(
+                raise CheckpointError(
                     f"the SevenNet checkpoint has features '{before}' and '{after}' in different layers; only models "
                     "whose layers have equal channels can be imported."
                 )

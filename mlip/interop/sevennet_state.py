@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mlip.errors import ModelFileError
+from mlip.errors import CheckpointError
 from mlip.so3 import wigner_3j
 
 # Names of modules before version 0.10, where those of layers have spaces besides.
@@ -29,14 +29,14 @@ class SevenNetState:
         tensors: The checkpoint's state dict.
 
     Raises:
-        ModelFileError: one of its values is no tensor.
+        CheckpointError: one of its values is no tensor.
     """
 
     def __init__(self, tensors: Mapping[str, object]) -> None:
         self._tensors: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
             if not isinstance(tensor, Tensor):
-                raise ModelFileError(
+                raise CheckpointError(
                     f"'{name}' in the SevenNet checkpoint is no tensor but a {type(tensor).__name__}; "
                     "give a checkpoint as SevenNet writes it."
                 )
@@ -47,18 +47,18 @@ class SevenNetState:
         """A tensor by name, float64, in the shape given.
 
         Raises:
-            ModelFileError: it is missing, has another number of values, or holds some that are not finite.
+            CheckpointError: it is missing, has another number of values, or holds some that are not finite.
         """
         if name not in self._tensors:
-            raise ModelFileError(f"the SevenNet checkpoint lacks the weights '{name}'; copy or download it again.")
+            raise CheckpointError(f"the SevenNet checkpoint lacks the weights '{name}'; copy or download it again.")
         tensor = self._tensors[name].detach().to(torch.float64)
         if tensor.numel() != torch.Size(shape).numel():
-            raise ModelFileError(
+            raise CheckpointError(
                 f"the weights '{name}' of the SevenNet checkpoint have the shape {list(tensor.shape)}, "
                 f"and its configuration asks for {list(shape)}; such a model cannot be imported."
             )
         if not bool(tensor.isfinite().all()):
-            raise ModelFileError(f"the weights '{name}' of the SevenNet checkpoint are not finite; train it again.")
+            raise CheckpointError(f"the weights '{name}' of the SevenNet checkpoint are not finite; train it again.")
         self._taken.add(name)
         return tensor.reshape(shape)
 
@@ -70,7 +70,7 @@ class SevenNetState:
         """Sign of the 3j tensor that a convolution was trained with against the present one; older ones may differ.
 
         Raises:
-            ModelFileError: it is no 3j tensor of these degrees.
+            CheckpointError: it is no 3j tensor of these degrees.
         """
         name = f"{convolution}.convolution._compiled_main_left_right._w3j_" + "_".join(map(str, degrees))
         if name not in self._tensors:
@@ -80,17 +80,17 @@ class SevenNetState:
         for sign in (1.0, -1.0):
             if theirs.shape == ours.shape and float((theirs - sign * ours).abs().max()) < ROUNDING:
                 return sign
-        raise ModelFileError(f"'{name}' of the SevenNet checkpoint is no 3j tensor; copy or download it again.")
+        raise CheckpointError(f"'{name}' of the SevenNet checkpoint is no 3j tensor; copy or download it again.")
 
     def check_all_taken(self) -> None:
         """Make sure that nothing of the network was left out.
 
         Raises:
-            ModelFileError: there are further weights.
+            CheckpointError: there are further weights.
         """
         for name, tensor in self._tensors.items():
             if name not in self._taken and tensor.numel() and not CONSTANT.search(name):
-                raise ModelFileError(
+                raise CheckpointError(
                     f"the SevenNet checkpoint has the weights '{name}', which a network of this package has not; "
                     "such a model cannot be imported."
                 )
