@@ -148,7 +148,8 @@ def _convolution_weights(state: SevenNetState, config: SevenNetConfig, theirs: L
     down = _linear(state, f"{theirs.number}_self_interaction_2", outputs(paths), _gate_inputs(theirs.irreps_out))
     factor = 1.0 / (float(state.take(f"{convolution}.denominator", 1)) * ours.normalisation)
     down = {irrep: each * factor for irrep, each in _with_our_gates(down, theirs.irreps_out).items()}
-    return convolution_weights(radial, down, paths, config.harmonics, ours)
+    our_paths = by_output(path_widths(ours.up.irreps_out, config.harmonics, ours.gate.irreps_in))
+    return convolution_weights(radial, down, paths, our_paths)
 
 
 def _paths(config: SevenNetConfig, layer: Layer) -> dict[Path, int]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 
 from mlip import MLIPCalculator
