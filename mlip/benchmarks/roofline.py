@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from mlip.benchmarks.timing import Stopwatch
 
@@ -33,16 +32,21 @@ class Roofline:
 
 def measure_roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
     """The best of a few repetitions, with the threads that torch has now."""
-    stopwatch = Stopwatch.of(device)
     size = _MATRIX_SIZE[device.type]
     left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     product = torch.empty_like(left)
+    multiply = fastest(lambda: torch.mm(left, right, out=product), device)
+    return Roofline(2 * size**3 / multiply, copy_bandwidth(device, dtype))
+
+
+def copy_bandwidth(device: torch.device, dtype: torch.dtype) -> float:
+    """Bytes a second of a copy between two large arrays, the best of a few."""
     source = torch.ones(_COPY_BYTES[device.type] // dtype.itemsize, device=device, dtype=dtype)
     target = torch.empty_like(source)
+    return 2 * source.nbytes / fastest(lambda: target.copy_(source), device)
 
-    def fastest(call: Callable[[], Tensor]) -> float:
-        return min(stopwatch.time(lambda: call) for _ in range(_REPEATS))
 
-    multiply = fastest(lambda: torch.mm(left, right, out=product))
-    copy = fastest(lambda: target.copy_(source))
-    return Roofline(2 * size**3 / multiply, 2 * source.nbytes / copy)
+def fastest(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of a few calls."""
+    stopwatch = Stopwatch.of(device)
+    return min(stopwatch.time(lambda: call) for _ in range(_REPEATS))

@@ -1,4 +1,4 @@
-"""`mlip bench`: time tensor products against each other, whole models over them, and advise on a backend."""
+"""`mlip bench`: time tensor products against each other, whole models over them, kernels, and advise on a backend."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mlip.cli.bench_kernels import kernels
 from mlip.cli.console import console, progress
 from mlip.cli.options import Device, Dtype
 
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="bench",
-    help="Time tensor products, models over their tensor products, and advise on a backend.",
+    help="Time tensor products, models over their tensor products and kernels, and advise on a backend.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command("kernels")(kernels)
 
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; by default as many as it likes.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; replaced if they exist.")]

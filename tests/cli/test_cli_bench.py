@@ -174,3 +174,39 @@ def test_advice_that_is_measured(run):
 def test_advice_cannot_be_given(fails, options, fact):
     first = ("bench", "advise", "--irreps", "2x0e", "--edges", 10, "--coupling", "gaunt", "--l-max", 1)
     assert fact in fails(*first, *options)
+
+
+@pytest.fixture
+def few_kernels(monkeypatch):
+    from mlip.benchmarks import fused_rate, kernel_cases
+
+    monkeypatch.setattr(fused_rate, "_TURNS", 1000)
+    monkeypatch.setattr(kernel_cases, "CASES", [kernel_cases.harmonics_cases])
+
+
+def test_kernels(run, tmp_path, few_kernels):
+    options = ("--atoms", 3, "--channels", 4, "--l-max", 1, "--threads", 1, "--quick", "-o", tmp_path)
+    result = run("bench", "kernels", *options)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    for fact in ("spherical_harmonics", "gradients", "3 atoms, 168 edges", "large copy", "table.md"):
+        assert fact in result.stdout
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert [record["measured"] for record in content["records"]] == ["forward", "gradients"]
+    assert all(record["kernel_ms"] > 0 for record in content["records"])
+    assert content["environment"]["peak_gflops"] > 0
+    assert "| spherical_harmonics | forward |" in (tmp_path / "table.md").read_text()
+
+
+def test_kernels_compiled_only(run, fails, tmp_path, monkeypatch):
+    from mlip.benchmarks import compiled_kernels
+    from mlip_kernels.radial_table import gpu
+
+    solve = next(case for case in gpu.compile_cases() if case.name == "radial_solve")
+    monkeypatch.setattr(compiled_kernels, "compile_cases", lambda: [("radial_table", solve)])
+    result = run("bench", "kernels", "--compile-only", "sm_80,gfx942", "-o", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "2 compilations, none of which spills." in result.stdout
+    content = json.loads((tmp_path / "compiled.json").read_text())
+    assert [(each["target"], each["spills"]) for each in content["records"]] == [("sm_80", 0), ("gfx942", 0)]
+    assert "'sm_10'" in fails("bench", "kernels", "--compile-only", "sm_90,sm_10", "-o", tmp_path)

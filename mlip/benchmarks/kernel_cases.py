@@ -1,0 +1,120 @@
+"""The operations as a model on water calls them, with the work that each call is.
+
+`CASES` is the registry: a function that makes the cases of one operation for a `KernelProblem`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mlip.benchmarks.compiled_kernels import harmonics_table
+from mlip.benchmarks.kernels import KernelCase, Work, passes
+from mlip_kernels import radial_table, spherical_harmonics
+from mlip_kernels.edges import EdgeTopology
+from mlip_kernels.radial_table import KnotGrid, spline_coefficients
+
+_CUTOFF, _INTERVALS = 5.0, 256
+
+
+@dataclass(frozen=True)
+class KernelProblem:
+    """Sizes of the operands.
+
+    Attributes:
+        atoms: Number of atoms.
+        neighbours: Edges to each of them; in water at a cutoff of 5 Å 55 or 56.
+        channels: Of the features.
+        l_max: Highest degree of harmonics and features.
+        dtype: Of all numbers.
+    """
+
+    atoms: int
+    neighbours: int
+    channels: int
+    l_max: int
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        real = str(self.dtype).removeprefix("torch.")
+        return f"{self.atoms} atoms, {self.edges} edges, {self.channels} channels, degrees up to {self.l_max}, {real}."
+
+    @property
+    def edges(self) -> int:
+        """Number of edges."""
+        return self.atoms * self.neighbours
+
+    @property
+    def components(self) -> int:
+        """Of harmonics of all degrees."""
+        return (self.l_max + 1) ** 2
+
+    @cached_property
+    def topology(self) -> EdgeTopology:
+        """Edges from random senders."""
+        receivers = torch.arange(self.atoms).repeat_interleave(self.neighbours)
+        return EdgeTopology(torch.randint(self.atoms, (self.edges,), generator=_generator(0)), receivers, self.atoms)
+
+    def normal(self, seed: int, *shape: int) -> Tensor:
+        """Normally distributed numbers."""
+        return torch.randn(shape, generator=_generator(seed), dtype=torch.float64).to(self.dtype)
+
+    def bytes(self, *numbers: int) -> int:
+        """Of so many numbers altogether."""
+        return sum(numbers) * self.dtype.itemsize
+
+
+def harmonics_cases(problem: KernelProblem) -> Iterator[KernelCase]:
+    """Harmonics of all edges and the gradients of the vectors."""
+    table = harmonics_table(problem.l_max)
+    terms, edges, components = len(table.terms[1]), problem.edges, problem.components
+    yield from passes(
+        "spherical_harmonics",
+        spherical_harmonics.IMPLEMENTATIONS["reference"](table).to(problem.dtype),
+        spherical_harmonics.IMPLEMENTATIONS["kernel"](table),
+        [problem.normal(1, edges, 3)],
+        # Three operations a term; the normalisation, of some ten, is left out.
+        Work(3 * terms * edges, problem.bytes(3 * edges, components * edges)),
+        Work(6 * terms * edges, problem.bytes(2 * 3 * edges, components * edges)),
+    )
+
+
+def radial_table_cases(problem: KernelProblem) -> Iterator[KernelCase]:
+    """Weights of all paths and channels from a table, and its solution."""
+    grid = KnotGrid.covering(_CUTOFF, _INTERVALS)
+    columns = (3 * problem.l_max + 1) * problem.channels
+    edges, table = problem.edges, grid.knots * columns
+    coefficients = problem.normal(1, grid.knots, columns)
+    distances = _CUTOFF * torch.rand(edges, generator=_generator(2), dtype=torch.float64).to(problem.dtype)
+    yield from passes(
+        "radial_table",
+        radial_table.IMPLEMENTATIONS["reference"](grid),
+        radial_table.IMPLEMENTATIONS["kernel"](grid),
+        [coefficients, distances],
+        Work(7 * edges * columns, problem.bytes(table, edges, edges * columns)),
+        # The transpose and the derivative with respect to the distance each read the gradient once.
+        Work(17 * edges * columns, problem.bytes(2 * table, 2 * edges, 2 * edges * columns)),
+    )
+    yield KernelCase(
+        "radial_table",
+        "coefficients",
+        lambda: lambda: radial_table.reference.spline_coefficients(coefficients),
+        lambda: lambda: spline_coefficients(coefficients),
+        Work(5 * table, problem.bytes(2 * table)),
+    )
+
+
+# What `mlip bench kernels` measures, in this order.
+CASES: list[Callable[[KernelProblem], Iterator[KernelCase]]] = [harmonics_cases, radial_table_cases]
+
+
+def all_cases(problem: KernelProblem) -> Iterator[KernelCase]:
+    """The cases of all operations, each made when it is asked for."""
+    for make in CASES:
+        yield from make(problem)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
