@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mlip_kernels.inference.memory import Space, Tile
+from mlip_kernels.inference.repulsion import RepulsionCode
 from mlip_kernels.inference.spec import Array
 from mlip_kernels.simd.code import Code, Real, Reals
 
@@ -71,8 +72,13 @@ class Harmonics:
         return totals
 
 
-def emit_edges(space: Space, harmonics: Harmonics, cutoff: float, tile: Tile, edge_slots: int) -> None:
-    """Write the edges of the tile's atoms that are shorter than the cutoff, each atom's from its first pair on."""
+def emit_edges(
+    space: Space, harmonics: Harmonics, cutoff: float, tile: Tile, edge_slots: int, repulsion: RepulsionCode | None
+) -> None:
+    """Write the edges of the tile's atoms that are shorter than the cutoff, each atom's from its first pair on.
+
+    Energies and gradients start with the repulsion, or at zero.
+    """
     code, arguments = space.code, space.arguments
     positions, offsets, nearest = (arguments.wides(name) for name in ("positions", "offsets", "nearest"))
     starts, senders = arguments.indices("starts"), arguments.indices("senders")
@@ -80,6 +86,8 @@ def emit_edges(space: Space, harmonics: Harmonics, cutoff: float, tile: Tile, ed
     distances, directions, values = (arguments.reals(name) for name in ("distances", "directions", "harmonics"))
     edge_sums = arguments.reals("edge_sums")
     with code.loop(tile.first, tile.first + tile.rows) as atom:
+        energy = arguments.reals("energies").at(atom)
+        energy.set(0, 0.0)
         first = starts.get(atom)
         count = code.variable(code.index(0))
         with code.loop(first, starts.get(atom + 1)) as pair:
@@ -103,7 +111,12 @@ def emit_edges(space: Space, harmonics: Harmonics, cutoff: float, tile: Tile, ed
                     directions.set(edge * 3 + axis, direction[axis])
                 for number, value in enumerate(harmonics.values(code, direction)):
                     values.set(edge * harmonics.dim + number, value)
-                edge_sums.at(edge * edge_slots).clear(edge_slots)
+                sums = edge_sums.at(edge * edge_slots)
+                sums.clear(edge_slots)
+                if repulsion is not None:
+                    elements = arguments.indices("elements")
+                    pair_elements = elements.get(atom), elements.get(sender)
+                    repulsion.emit(code, space.weights, *pair_elements, distance, energy, sums)
                 with code.when(distance.compare("<", nearest.get(space.task).narrow())):
                     nearest.set(space.task, distance.wide())
         kept.set(atom, count.get())

@@ -13,11 +13,10 @@ from mlip_kernels.channelwise_convolution.cpu_code import (
     BASIS,
     ConvolutionCode,
     WeightLayout,
-    spline_basis,
-    table_place,
 )
 from mlip_kernels.channelwise_convolution.cpu_plan import ConvolutionPlan, table_hash
 from mlip_kernels.inference.memory import Space, Tile, Weights
+from mlip_kernels.inference.normalisation import KnotPlaces, NormalisationSteps
 from mlip_kernels.inference.spec import Array, Contraction, Layer, Network
 from mlip_kernels.inference.steps import ContractionSteps, GateSteps, MapSteps, ReadoutSteps, TileRows
 from mlip_kernels.simd.code import Code, Index, Reals
@@ -70,6 +69,10 @@ class LayerCode:
         name = f"convolution_{table_hash(plan.table)[:16]}_{self._knots}_{kind}"
         self.convolution = ConvolutionCode(plan, layouts, True, name)
         self.down = MapSteps(spec.down, weights)
+        self.normalisation = None
+        if spec.density is not None:
+            knots = KnotPlaces(network.origin, network.spacing, self._knots)
+            self.normalisation = NormalisationSteps(spec.density, knots, plan.edge_slots, weights)
         self.message = None if spec.message is None else MapSteps(spec.message, weights)
         if isinstance(spec.product, Contraction):
             self.product: ContractionSteps | GateSteps = ContractionSteps(
@@ -107,6 +110,8 @@ class LayerCode:
         rows |= {f"of_{name}": columns for name, columns in rows.items()}
         if spec.up is not None:
             rows["summed"] = spec.up.output_dim
+        if spec.density is not None:
+            rows["divisor"] = 1
         if self.readout is not None:
             rows["units"] = max(1, self.readout.units)
         return rows
@@ -121,6 +126,8 @@ class LayerCode:
         if following is None:
             return {}
         names = ["density", "sent", "of_sent"]
+        if self.normalisation is not None:
+            names.append("divisor")
         if following.residual is not None:
             names += ["features", "of_features"]
         elif self.readout is not None and self.readout.units:
@@ -147,11 +154,12 @@ class LayerCode:
         """From the features sent by the layer before to those that this one sends, and its energies."""
         self._convolve(space, tile, rows, previous)
         density = rows["density"]
+        messages = density if self.message is None else rows["message"]
+        self.down.forward(space, tile, rows["convolved"], messages, add=False)
+        if self.normalisation is not None:
+            self.normalisation.forward(space, tile, messages, rows["divisor"])
         if self.message is not None:
-            self.down.forward(space, tile, rows["convolved"], rows["message"], add=False)
-            self.message.forward(space, tile, rows["message"], density, add=False)
-        else:
-            self.down.forward(space, tile, rows["convolved"], density, add=False)
+            self.message.forward(space, tile, messages, density, add=False)
         if self.residual_before:
             self._add_residual(space, tile, density, previous)
         features = rows["features"]
@@ -200,11 +208,13 @@ class LayerCode:
             self.product.backward(space, tile, rows["density"], rows["of_product"], of_density)
         if self.residual_before:
             self._residual_gradient(space, tile, of_density, previous)
+        if self.normalisation is not None:
+            self.normalisation.backward(space, tile, rows["density"], of_density, rows["divisor"])
+        of_messages = of_density
         if self.message is not None:
-            self.message.backward(space, tile, of_density, rows["message"], add=False)
-            self.down.backward(space, tile, rows["message"], rows["of_convolved"], add=False)
-        else:
-            self.down.backward(space, tile, of_density, rows["of_convolved"], add=False)
+            of_messages = rows["of_message"]
+            self.message.backward(space, tile, of_density, of_messages, add=False)
+        self.down.backward(space, tile, of_messages, rows["of_convolved"], add=False)
         self._convolution_gradients(space, tile, rows, previous)
 
     def _add_residual(self, space: Space, tile: Tile, target: TileRows, previous: "LayerRows | None") -> None:
@@ -269,20 +279,18 @@ class LayerCode:
         senders, elements = arguments.indices("kept_senders"), arguments.indices("elements")
         first, count = arguments.indices("starts").get(atom), arguments.indices("kept").get(atom)
         distances, harmonics = arguments.reals("distances"), arguments.reals("harmonics")
-        inverse_spacing = code.number(1.0 / self.network.spacing)
-        origin = code.number(self.network.origin)
-        last = code.index(self._knots - BASIS)
+        knots = KnotPlaces(self.network.origin, self.network.spacing, self._knots)
         with code.loop(0, count) as number:
             edge = first + number
             source = senders.get(edge)
             if self.role.first:
                 source = elements.get(source)
             edges.feature_rows.set(number, source * self.plan.table.input_dim)
-            interval, fraction = table_place(code, distances.get(edge), origin, inverse_spacing, last)
+            interval, values = knots.at(code, distances.get(edge), orders)
             edges.weight_rows.set(number, interval)
             shared = edges.of_edge(number)
-            for place, order in enumerate(orders):
-                for column, value in enumerate(spline_basis(code, fraction, inverse_spacing, order)):
+            for place, of_order in enumerate(values):
+                for column, value in enumerate(of_order):
                     shared.set(place * BASIS + column, value)
             prologue(code, harmonics.at(edge * self.plan.table.harmonics_dim), shared)
         return first, count

@@ -13,6 +13,7 @@ from mlip_kernels.channelwise_convolution.cpu_plan import ConvolutionPlan
 from mlip_kernels.inference.geometry import Harmonics, emit_edges, emit_forces
 from mlip_kernels.inference.layers import LayerCode, LayerRole, LayerRows
 from mlip_kernels.inference.memory import ARGUMENTS, Arguments, Space, Tile, Weights
+from mlip_kernels.inference.repulsion import RepulsionCode
 from mlip_kernels.inference.spec import Network
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
 from mlip_kernels.simd.program import Phase, Program
@@ -71,6 +72,8 @@ class InferenceProgram:
         self._harmonics = Harmonics(network.lifts)
         scales = weights.add(network.scales)
         features = weights.add(network.features)
+        repulsion = network.repulsion
+        self._repulsion = None if repulsion is None else RepulsionCode(repulsion, network.cutoff, weights)
         self._layers = []
         for number, spec in enumerate(network.layers):
             plan = ConvolutionPlan(spec.convolution, lanes, target.vector_registers)
@@ -163,10 +166,7 @@ class InferenceProgram:
         rows = LayerRows(layer, space, tile, self._arrays)
         previous = LayerRows(self._layers[number - 1], space, tile, self._arrays) if number else None
         if number == 0 and forward:
-            energies = space.arguments.reals("energies").at(tile.first)
-            with space.code.loop(0, tile.rows) as atom:
-                energies.set(atom, 0.0)
-            emit_edges(space, self._harmonics, self.network.cutoff, tile, self._edge_slots)
+            emit_edges(space, self._harmonics, self.network.cutoff, tile, self._edge_slots, self._repulsion)
         if forward:
             layer.forward(space, tile, rows, previous)
         if backward:
