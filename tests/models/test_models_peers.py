@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from peer_mapping import StateDict, mace_config, mace_state_dict, nequip_config, nequip_state_dict
+from peer_mapping import StateDict, mace_torch_model, nequip_config, nequip_state_dict
 from safetensors import safe_open
 from torch import Tensor
 
 from mlip.data.graphs import AtomicGraph, build_graph
 from mlip.data.structures import Structure
+from mlip.interop.mace_torch_weights import choose, config_of, state_dict_of
 from mlip.models import Potential, build_model
 from mlip.nn.layout import blocks
 
@@ -56,8 +57,10 @@ def mapped_model(package: str, label: str) -> Potential:
     hyper_parameters = reference(package)[1][label]
     weights = peer_weights(package, label)
     if package == "mace":
-        model = build_model(mace_config(hyper_parameters), "float64")
-        state = mace_state_dict(weights, hyper_parameters, model)
+        theirs = mace_torch_model(weights, hyper_parameters)
+        choice = choose(theirs, None, None)
+        model = build_model(config_of(theirs, choice), "float64")
+        state = state_dict_of(theirs, choice, model)
     else:
         model = build_model(nequip_config(hyper_parameters), "float64")
         state = nequip_state_dict(weights, hyper_parameters, model)
