@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from mlip.models.mace import Mace, MaceLayer
 from mlip.models.nequip import NequIP, NequIPLayer
-from mlip.models.potential import Potential
 from mlip.nn import ElementLinear, EquivariantLinear
 from mlip.nn.activation import activation_scale
 from mlip.nn.convolution import Convolution
@@ -26,6 +26,9 @@ from mlip_kernels.channelwise_convolution.table import ConvolutionTable
 from mlip_kernels.inference import spec
 from mlip_kernels.radial_table import KnotGrid, spline_coefficients
 from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan
+
+if TYPE_CHECKING:
+    from mlip.models.potential import Potential
 
 Array = NDArray[np.float64]
 _INVARIANT = Irrep("0e")
@@ -50,7 +53,7 @@ class Placement:
 Row = dict[Irrep, Placement]
 
 
-def describe(model: Potential, intervals: int, lanes: int) -> spec.Network:
+def describe(model: "Potential", intervals: int, lanes: int) -> spec.Network:
     """The network of a potential with weights per path.
 
     Args:
@@ -208,9 +211,7 @@ def _gate(gate: Gate, lanes: int) -> tuple[spec.Gate, Row, Row]:
         source = inputs[irrep].offset
         if irrep.l == 0:
             name = "silu" if irrep.p == 1 else "tanh"
-            activated.append(
-                spec.ActivatedBlock(source, place.offset, place.channels, name, activation_scale(name))
-            )
+            activated.append(spec.ActivatedBlock(source, place.offset, place.channels, name, activation_scale(name)))
         else:
             factors = inputs[_INVARIANT].offset + gates[irrep]
             scale = activation_scale("silu")
@@ -222,9 +223,7 @@ def _gate(gate: Gate, lanes: int) -> tuple[spec.Gate, Row, Row]:
 # Maps
 
 
-def _map(
-    linear: EquivariantLinear | ElementLinear, source: Row, target: Row, factor: float = 1.0
-) -> spec.ChannelMap:
+def _map(linear: EquivariantLinear | ElementLinear, source: Row, target: Row, factor: float = 1.0) -> spec.ChannelMap:
     per_element = isinstance(linear, ElementLinear)
     mapped = []
     for name, weight in linear.weights.items():
@@ -322,7 +321,7 @@ def _density(layer: MaceLayer, embedding: Callable[[Tensor], Tensor], grid: Knot
         return spec.DensityNormalisation(_numpy(spline_coefficients(counts))[:, 0])
 
 
-def _repulsion(model: Potential) -> spec.PairRepulsion:
+def _repulsion(model: "Potential") -> spec.PairRepulsion:
     zbl = model.zbl
     assert isinstance(zbl, ZBLRepulsion)
     charges = _numpy(zbl.charges)

@@ -1,7 +1,7 @@
 """A potential: a network with reference energies, forces and stress around it."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import ase.data
 import torch
@@ -11,26 +11,13 @@ from mlip.data.graphs import AtomicGraph
 from mlip.errors import ConfigError, UnknownElementError
 from mlip.models.config import MaceConfig, NequIPConfig
 from mlip.models.network import Network
+from mlip.models.prediction import Prediction
 from mlip.nn import ElementGroups, ZBLRepulsion
 from mlip_kernels.edges import EdgeTopology
 from mlip_kernels.segment_sum import segment_sum
 
-
-class Prediction(NamedTuple):
-    """What a potential computes for a graph of `structures` structures with `atoms` atoms in all.
-
-    Attributes:
-        energy: Total energy, reference energies included, eV, float64 [structures].
-        energies: Energy of each atom, eV, float64 [atoms].
-        forces: eV/Å, float64 [atoms, 3]; None where not asked for.
-        stress: (1/V) dE/d(strain), eV/Å³, ASE's sign, float64 [structures, 3, 3]; None where not asked for, zero for a
-            structure whose cell has no volume.
-    """
-
-    energy: Tensor
-    energies: Tensor
-    forces: Tensor | None
-    stress: Tensor | None
+if TYPE_CHECKING:
+    from mlip.models.compiled import CompiledPotential
 
 
 class AtomicEnergies(nn.Module):
@@ -126,6 +113,21 @@ class Potential(nn.Module):
                 f"it knows {', '.join(self.elements)}."
             )
         return indices
+
+    def compile_for_inference(self, force_tolerance: float = 1e-5) -> "CompiledPotential":
+        """The potential as one program for the CPU, many times faster than the modules.
+
+        The program is compiled for this machine once and kept in the user's cache.
+
+        Args:
+            force_tolerance: Largest error of a force component, eV/Å, that tables of the radial functions may make.
+
+        Raises:
+            ConfigError: this potential is not compiled, or no table is fine enough.
+        """
+        from mlip.models.compiled import CompiledPotential
+
+        return CompiledPotential(self, force_tolerance)
 
     def forward(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
         """Compute the energy and, where asked for, its derivatives.

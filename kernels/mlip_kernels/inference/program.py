@@ -1,7 +1,7 @@
 """The inference program of a network: compiled once, run with positions and pairs."""
 
 import hashlib
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlip_kernels.channelwise_convolution.cpu_plan import ConvolutionPlan
 from mlip_kernels.inference.geometry import Harmonics, emit_edges, emit_forces
 from mlip_kernels.inference.layers import LayerCode, LayerRole, LayerRows
 from mlip_kernels.inference.memory import ARGUMENTS, Arguments, Space, Tile, Weights
+from mlip_kernels.inference.pairs import Evaluation, Pairs
 from mlip_kernels.inference.repulsion import RepulsionCode
 from mlip_kernels.inference.spec import Network
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
@@ -21,38 +22,6 @@ from mlip_kernels.simd.target import host_target
 
 # Atoms in a tile: what is wide stays in a second-level cache.
 _TILE_ATOMS = 24
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Pairs of atoms that may be nearer than the cutoff, sorted by receiver.
-
-    Attributes:
-        starts: First pair of each receiver, and their number, int64 [atoms + 1].
-        senders: int64 [pairs].
-        offsets: Of the sender's image, Å, float64 [pairs, 3].
-    """
-
-    starts: NDArray[np.int64]
-    senders: NDArray[np.int64]
-    offsets: NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What a program computes.
-
-    Attributes:
-        energies: Of each atom, without reference energies, float64 [atoms].
-        forces: float64 [atoms, 3].
-        virial: Sum over edges of vector ⊗ gradient, eV, float64 [3, 3].
-        nearest: Shortest distance of two atoms, Å; infinite without pairs.
-    """
-
-    energies: NDArray[np.float64]
-    forces: NDArray[np.float64]
-    virial: NDArray[np.float64]
-    nearest: float
 
 
 class InferenceProgram:

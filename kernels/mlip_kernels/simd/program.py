@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlip_kernels.simd.cache import cache_folder
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
 from mlip_kernels.simd.target import host_target
 
@@ -23,7 +24,7 @@ _SOURCE = '''"""{title}"""
 from numba import njit, prange
 
 
-@njit("void(int64[::1], int64, int64, int64)", error_model="numpy")
+@njit(error_model="numpy")
 def phase_of_task(arguments, phase, task, tasks):
     run_phase(arguments, phase, task, tasks)
 
@@ -73,14 +74,6 @@ def use_threads(threads: int) -> None:
     import numba
 
     numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
-
-
-def cache_folder() -> Path:
-    """Where compiled programs are kept: `tensor-mlip/kernels` in the user's cache, or MLIP_KERNEL_CACHE."""
-    chosen = os.environ.get("MLIP_KERNEL_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensor-mlip" / "kernels"
 
 
 def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int], None]:

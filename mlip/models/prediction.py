@@ -1,0 +1,22 @@
+"""What a potential computes."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Prediction(NamedTuple):
+    """What a potential computes for a graph of `structures` structures with `atoms` atoms in all.
+
+    Attributes:
+        energy: Total energy, reference energies included, eV, float64 [structures].
+        energies: Energy of each atom, eV, float64 [atoms].
+        forces: eV/Å, float64 [atoms, 3]; None where not asked for.
+        stress: (1/V) dE/d(strain), eV/Å³, ASE's sign, float64 [structures, 3, 3]; None where not asked for, zero for a
+            structure whose cell has no volume.
+    """
+
+    energy: Tensor
+    energies: Tensor
+    forces: Tensor | None
+    stress: Tensor | None
