@@ -12,7 +12,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from mlip.errors import CheckpointError, ConfigError
 from mlip.interop.sevennet_config import SevenNetConfig, our_config, parse_sevennet_config
 from mlip.interop.sevennet_state import SevenNetState
-from mlip.interop.sevennet_weights import atomic_values, average_neighbours, network_weights
+from mlip.interop.sevennet_weights import atomic_values, check_sizes, denominator, network_weights
 from mlip.models import Potential, build_model
 from mlip.models.nequip import NequIP, NequIPLayer
 from mlip.nn.layout import canonical_irreps
@@ -46,8 +46,9 @@ def read_sevennet(checkpoint: object, elements: Sequence[str] | None = None) -> 
     state = SevenNetState(checkpoint["model_state_dict"])
     kept = _kept_elements(config, elements)
     order = [config.type_map[int(atomic_numbers[symbol])] for symbol in kept]
+    check_sizes(state, config)
     values: dict[str, Any] = our_config(config, kept)
-    values["average_neighbours"] = average_neighbours(state)
+    values["average_neighbours"] = denominator(state, 0) ** 2
     for key, name in (("reference_energies", "shift"), ("scale", "scale")):
         values[key] = dict(zip(kept, atomic_values(state, name, config)[order].tolist(), strict=True))
     try:

@@ -26,6 +26,8 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "act_scalar": ({"e": "silu", "o": "tanh"},),
     "act_gate": ({"e": "silu", "o": "tanh"},),
 }
+# As our own configuration allows, so that a damaged file cannot fill the memory.
+MOST_CHANNELS, HIGHEST_DEGREE = 4096, 11
 # From it on checkpoints say whether their harmonics are normalised, and normalise them by default.
 NORMALISED_SINCE = (0, 10)
 # From it on the columns of the radial network are ordered by output irrep.
@@ -59,13 +61,13 @@ class SevenNetConfig(BaseModel):
     version: str
     type_map: dict[int, int] = Field(alias="_type_map", min_length=1)
     cutoff: float = 4.5
-    channel: int = Field(default=32, ge=1)
+    channel: int = Field(default=32, ge=1, le=MOST_CHANNELS)
     irreps_manual: list[str] | Literal[False] = False
-    lmax: int = Field(default=1, ge=0)
-    lmax_edge: int = -1
-    lmax_node: int = -1
+    lmax: int = Field(default=1, ge=0, le=HIGHEST_DEGREE)
+    lmax_edge: int = Field(default=-1, le=HIGHEST_DEGREE)
+    lmax_node: int = Field(default=-1, le=HIGHEST_DEGREE)
     is_parity: bool = True
-    num_convolution_layer: int = Field(default=3, ge=1)
+    num_convolution_layer: int = Field(default=3, ge=1, le=64)
     radial_basis: RadialBasisConfig = RadialBasisConfig()
     cutoff_function: CutoffConfig = CutoffConfig()
     weight_nn_hidden_neurons: list[int] = [64, 64]
@@ -162,7 +164,8 @@ def _check(config: SevenNetConfig) -> None:
     """Refuse what every key allows by itself but not together.
 
     Raises:
-        ConfigError: layers without irreps or self-connection, irreps that stand twice, or a cutoff without an onset.
+        ConfigError: layers without irreps or self-connection, features that no network of ours has, or a cutoff
+            without an onset.
     """
     layers = config.num_convolution_layer
     if config.irreps_manual and len(config.irreps_manual) != layers + 1:
@@ -170,6 +173,8 @@ def _check(config: SevenNetConfig) -> None:
     if len(config.self_connections) != layers:
         raise ConfigError(f"{WHERE} has {len(config.self_connections)} 'self_connection_type' for {layers} layers.")
     for irreps in config.features():
+        if irreps.lmax > HIGHEST_DEGREE or any(channels > MOST_CHANNELS for channels, _ in irreps):
+            raise ConfigError(f"features '{irreps}' in {WHERE} are beyond any use; copy or download it again.")
         kinds = [irrep for _, irrep in irreps]
         if len(set(kinds)) < len(kinds):
             raise ConfigError(f"features '{irreps}' in {WHERE} have an irrep twice, which cannot be imported.")

@@ -41,16 +41,26 @@ class Layer(NamedTuple):
     irreps_out: Irreps
 
 
-def average_neighbours(state: SevenNetState) -> float:
-    """Ours from the first layer's denominator, of which it is the square.
+def check_sizes(state: SevenNetState, config: SevenNetConfig) -> None:
+    """Compare the channels in the configuration with the weights, before a network of this size is built.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    for number, irreps in enumerate(config.features()[:-1]):
+        _linear(state, f"{number}_self_interaction_1", irreps, irreps)
+
+
+def denominator(state: SevenNetState, number: int) -> float:
+    """What the sum over neighbours in a layer is divided by, the root of our average neighbours.
 
     Raises:
         CheckpointError: it is zero, or missing.
     """
-    denominator = float(state.take("0_convolution.denominator", 1))
-    if denominator == 0.0:
-        raise CheckpointError("the SevenNet checkpoint has a convolution with the denominator 0; train it again.")
-    return denominator**2
+    value = float(state.take(f"{number}_convolution.denominator", 1))
+    if value == 0.0:
+        raise CheckpointError(f"the SevenNet checkpoint divides by 0 in '{number}_convolution'; train it again.")
+    return value
 
 
 def atomic_values(state: SevenNetState, name: str, config: SevenNetConfig) -> Tensor:
@@ -146,7 +156,7 @@ def _convolution_weights(state: SevenNetState, config: SevenNetConfig, theirs: L
     signs = [torch.full((width,), _sign(state, convolution, path)) for path, width in paths.items()]
     radial[-1] = radial[-1] * torch.cat(signs)
     down = _linear(state, f"{theirs.number}_self_interaction_2", outputs(paths), _gate_inputs(theirs.irreps_out))
-    factor = 1.0 / (float(state.take(f"{convolution}.denominator", 1)) * ours.normalisation)
+    factor = 1.0 / (denominator(state, theirs.number) * ours.normalisation)
     down = {irrep: each * factor for irrep, each in _with_our_gates(down, theirs.irreps_out).items()}
     our_paths = by_output(path_widths(ours.up.irreps_out, config.harmonics, ours.gate.irreps_in))
     return convolution_weights(radial, down, paths, our_paths)
