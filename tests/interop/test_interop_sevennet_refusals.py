@@ -92,7 +92,7 @@ STATES: list[tuple[Callable[[dict[str, Any]], Any], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "parts"), STATES, ids=lambda value: str(value)[:60] if value is list else "")
+@pytest.mark.parametrize(("change", "parts"), STATES, ids=lambda value: str(value) if isinstance(value, list) else "")
 def test_weights_without_a_counterpart(change: Callable[[dict[str, Any]], Any], parts: list[str]) -> None:
     state = copy.copy(EARLY["model_state_dict"])
     change(state)
