@@ -14,6 +14,7 @@ from mlip.cli.bench import app as bench
 from mlip.cli.convert import convert
 from mlip.cli.data import app as data
 from mlip.cli.evaluate import evaluate
+from mlip.cli.export import export
 from mlip.cli.import_checkpoint import ElementsCommand, import_checkpoint
 from mlip.cli.info import info
 from mlip.cli.md import md
@@ -100,7 +101,7 @@ app.add_typer(bench)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command("import", cls=ElementsCommand)(import_checkpoint)
-for _verb in (predict, info, convert, md, relax, quickstart):
+for _verb in (predict, info, convert, export, md, relax, quickstart):
     app.command()(_verb)
 
 

@@ -32,7 +32,8 @@ from mlip_kernels.symmetric_contraction import ContractionTable, ContractionTerm
 
 # A product of theirs that our basis lacked would leave a rest of order one; float32 files hold products to 1e-7.
 _LARGEST_REST = 1e-5
-_BOHR = 0.529  # Å, as mace-torch has it in the screening length.
+# Å, as mace-torch has it in the screening length of its repulsion.
+BOHR = 0.529
 
 
 class Choice(NamedTuple):
@@ -281,7 +282,7 @@ def _repulsion(model: MaceTorchModel, choice: Choice) -> StateDict:
     numbers = torch.tensor([model.atomic_numbers[place] for place in choice.elements])
     return {
         "zbl.amplitudes": peer["c"],
-        "zbl.length": peer["a_prefactor"] * _BOHR,
+        "zbl.length": peer["a_prefactor"] * BOHR,
         "zbl.exponent": peer["a_exp"],
         "zbl.radii": peer["covalent_radii"][numbers],
     }
