@@ -26,14 +26,15 @@ from mlip.data.neighbours import NeighbourList, neighbour_list
 from mlip.data.structures import Structure
 from mlip.errors import ConfigError, UnknownElementError
 from mlip.models.prediction import Prediction
-from mlip.nn.contraction import SymmetricContraction
-from mlip.nn.convolution import Convolution
+from mlip.nn.degree_contraction import DegreeContraction
+from mlip.nn.summed_convolution import SummedConvolution
 from mlip_kernels.backends import available_backend
 from mlip_kernels.inference.pairs import Evaluation, Pairs
 from mlip_kernels.simd.cache import cache_folder
 
 if TYPE_CHECKING:
     from mlip.models.potential import Potential
+    from mlip_kernels.simd.code import RealType
 
 # Intervals between 0 and the cutoff that are tried, coarsest first.
 _INTERVALS = (256, 512, 1024, 2048)
@@ -71,7 +72,7 @@ class CompiledPotential:
         self._element_of_number = model.element_of_atomic_number.numpy()
         self._constants = (model.reference_energies.values + model.shift.double()).numpy()
         exact = deepcopy(model).to(torch.float64).eval()
-        real = "float32" if model.dtype == torch.float32 else "float64"
+        real: RealType = "float32" if model.dtype == torch.float32 else "float64"
         lanes = host_target().lanes(real)
         self.intervals, self.force_error = _fine_enough(exact, force_tolerance)
         network = describe(exact, self.intervals, lanes)
@@ -156,14 +157,11 @@ def why_not_compiled(model: "Potential") -> str | None:
         return f"the model is on the device '{model.device}' and programs are compiled for the CPU: move it there."
     if available_backend("cpu") != "cpu":
         return "models are compiled by numba, which is not installed or switched off by MLIP_KERNELS: change that."
-    for layer in model.network.layers:
-        products = [layer.convolution] + ([layer.contraction] if hasattr(layer, "contraction") else [])
-        for product in products:
-            if not isinstance(product, Convolution | SymmetricContraction):
-                return (
-                    "the model's tensor products have other weights than 'per_path', which are not compiled: "
-                    "evaluate it as it is."
-                )
+    if any(isinstance(part, SummedConvolution | DegreeContraction) for part in model.network.modules()):
+        return (
+            "the model's tensor products have other weights than 'per_path', which are not compiled: evaluate it as it "
+            "is."
+        )
     return None
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from e3nn.o3 import Irrep, Irreps
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlip.models.config import NequIPConfig
 from mlip.models.mace import Mace, MaceLayer
 from mlip.models.nequip import NequIP, NequIPLayer
 from mlip.nn import ElementLinear, EquivariantLinear
 from mlip.nn.activation import activation_scale
+from mlip.nn.contraction import SymmetricContraction
 from mlip.nn.convolution import Convolution
 from mlip.nn.gate import Gate
 from mlip.nn.layout import blocks
@@ -63,13 +65,16 @@ def describe(model: "Potential", intervals: int, lanes: int) -> spec.Network:
     """
     network = model.network
     grid = KnotGrid.covering(model.cutoff, intervals)
+    first: MaceLayer | NequIPLayer
     if isinstance(network, Mace):
         layers = list(_mace_layers(network, grid, lanes))
-        first = network.layers[0]
+        first = _layers_of_mace(network)[0]
     else:
+        # There are two architectures, each with a configuration of its own.
         assert isinstance(network, NequIP)
+        assert isinstance(model.config, NequIPConfig)
         layers = list(_nequip_layers(network, grid, lanes, model.config.solid_harmonics))
-        first = network.layers[0]
+        first = _layers_of_nequip(network)[0]
     l_max = network.l_max
     return spec.Network(
         cutoff=model.cutoff,
@@ -77,7 +82,7 @@ def describe(model: "Potential", intervals: int, lanes: int) -> spec.Network:
         origin=grid.origin + grid.spacing,
         spacing=grid.spacing,
         lifts=tuple(wigner_3j(degree, 1, degree + 1) * math.sqrt(2 * degree + 3) for degree in range(l_max)),
-        features=_element_features(network.embedding, first.up, first.convolution, lanes),
+        features=_element_features(network.embedding, first.up, _convolution(first), lanes),
         scales=_numpy(model.scale),
         layers=tuple(layers),
         repulsion=None if model.zbl is None else _repulsion(model),
@@ -85,9 +90,10 @@ def describe(model: "Potential", intervals: int, lanes: int) -> spec.Network:
 
 
 def _mace_layers(network: Mace, grid: KnotGrid, lanes: int) -> Iterable[spec.Layer]:
-    layers: list[MaceLayer] = list(network.layers)
+    layers = _layers_of_mace(network)
+    readouts = cast(list[MLP], list(network.readouts))
     for number, layer in enumerate(layers):
-        convolution = layer.convolution
+        convolution = _convolution(layer)
         convolved = padded_table(convolution.table, lanes)
         density = _plain_row(layer.down.irreps_out, lanes)
         features = _plain_row(layer.out.irreps_out, lanes)
@@ -111,18 +117,18 @@ def _mace_layers(network: Mace, grid: KnotGrid, lanes: int) -> Iterable[spec.Lay
             out=_map(layer.out, product_row, features),
             residual=residual,
             residual_constants=constants,
-            readout=_readout(network.readouts[number], features, lanes),
-            up=None if following is None else _up(following.up, features, following.convolution, lanes),
+            readout=_readout(readouts[number], features, lanes),
+            up=None if following is None else _up(following.up, features, _convolution(following), lanes),
         )
 
 
 def _nequip_layers(network: NequIP, grid: KnotGrid, lanes: int, solid: bool) -> Iterable[spec.Layer]:
-    layers: list[NequIPLayer] = list(network.layers)
+    layers = _layers_of_nequip(network)
     for number, layer in enumerate(layers):
-        convolution = layer.convolution
+        convolution = _convolution(layer)
         convolved = padded_table(convolution.table, lanes)
         gate, gate_in, gate_out = _gate(layer.gate, lanes)
-        last = number == len(layers) - 1
+        following = layers[number + 1] if number + 1 < len(layers) else None
         residual = constants = None
         if number == 0:
             constants = _element_constants(network.embedding, layer.self_connection, gate_in)
@@ -138,9 +144,26 @@ def _nequip_layers(network: NequIP, grid: KnotGrid, lanes: int, solid: bool) -> 
             out=None,
             residual=residual,
             residual_constants=constants,
-            readout=_readout(network.readout, gate_out, lanes) if last else None,
-            up=None if last else _up(layers[number + 1].up, gate_out, layers[number + 1].convolution, lanes),
+            readout=_readout(network.readout, gate_out, lanes) if following is None else None,
+            up=None if following is None else _up(following.up, gate_out, _convolution(following), lanes),
         )
+
+
+# Parts of networks. Torch's lists of modules do not tell what they hold; models whose products are other than these are
+# refused before they are described.
+
+
+def _layers_of_mace(network: Mace) -> list[MaceLayer]:
+    return cast(list[MaceLayer], list(network.layers))
+
+
+def _layers_of_nequip(network: NequIP) -> list[NequIPLayer]:
+    return cast(list[NequIPLayer], list(network.layers))
+
+
+def _convolution(layer: MaceLayer | NequIPLayer) -> Convolution:
+    assert isinstance(layer.convolution, Convolution)
+    return layer.convolution
 
 
 # Rows
@@ -265,8 +288,9 @@ def _element_constants(embedding: Tensor, linear: EquivariantLinear | ElementLin
 
 def _contraction(layer: MaceLayer, lanes: int) -> spec.Contraction:
     contraction = layer.contraction
+    assert isinstance(contraction, SymmetricContraction)
     plan = ContractionPlan(contraction.table)
-    coefficients = np.einsum("rq,zqc->zrc", plan.collapse, _numpy(contraction.weights))
+    coefficients: Array = np.einsum("rq,zqc->zrc", plan.collapse, _numpy(contraction.weights))
     channels = _padded(coefficients.shape[2], lanes)
     wide = np.zeros((*coefficients.shape[:2], channels))
     wide[..., : coefficients.shape[2]] = coefficients

@@ -76,11 +76,10 @@ class ConvolutionCode:
     def prologue(self, code: Code, harmonics: Reals, scalars: Reals) -> None:
         """Write the combinations of one edge's harmonics, after the basis values."""
         values = [harmonics.get(column) for column in range(self.plan.table.harmonics_dim)]
-        for number, combination in enumerate(self.plan.combinations):
-            total = None
-            for column, coefficient in combination:
-                factor = code.number(coefficient)
-                total = values[column] * factor if total is None else code.fused_real(values[column], factor, total)
+        for number, ((column, coefficient), *others) in enumerate(self.plan.combinations):
+            total = values[column] * coefficient
+            for column, coefficient in others:
+                total = code.fused_real(values[column], code.number(coefficient), total)
             scalars.set(self._basis + number, total)
 
     def call_forward(

@@ -246,8 +246,8 @@ class LayerCode:
                 table = space.weights.at(self._tables[place])
                 with code.loop(blocks.first, blocks.last) as block:
                     self.convolution.call_forward(
-                        code, place, block, count, edges.feature_rows, edges.weight_rows, edges.scalars, features, table,
-                        row,
+                        code, place, block, count, edges.feature_rows, edges.weight_rows, edges.scalars, features,
+                        table, row,
                     )  # fmt: skip
 
     def _convolution_gradients(self, space: Space, tile: Tile, rows: "LayerRows", previous: "LayerRows | None") -> None:
@@ -267,8 +267,8 @@ class LayerCode:
                 with code.loop(blocks.first, blocks.last) as block:
                     # Tables have no gradients here; any address does.
                     self.convolution.call_gradients(
-                        code, place, block, count, edges.feature_rows, edges.weight_rows, edges.scalars, features, table,
-                        row, sums, of_features, table,
+                        code, place, block, count, edges.feature_rows, edges.weight_rows, edges.scalars, features,
+                        table, row, sums, of_features, table,
                     )  # fmt: skip
 
     def _prepare(

@@ -18,7 +18,7 @@ ARGUMENTS = (
 
 
 class Arguments:
-    """Arguments of a program by name; arrays of atoms that layers keep have names of their own, after the common ones."""
+    """Arguments of a program by name; arrays that layers keep have names of their own, after the common ones."""
 
     def __init__(self, given: Indices, atom_arrays: list[str]) -> None:
         self._given = given

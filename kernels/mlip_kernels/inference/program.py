@@ -110,8 +110,6 @@ class InferenceProgram:
         return [*forward, *backward]
 
     def _phase(self, number: int, forward: bool, backward: bool) -> Phase:
-        layer = self._layers[number]
-
         def emit(code: Code, given: Indices, task: Index, tasks: Index) -> None:
             if number == 0 and forward:
                 for each in self._layers:
@@ -245,7 +243,7 @@ def _task_tiles(starts: NDArray[np.int64], tile_starts: NDArray[np.int64], tasks
 
 
 def _groups(elements: NDArray[np.int64], tile_starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Runs of atoms of one element within tiles: the first run of each tile, and (first atom, atoms, element) of each."""
+    """Runs of atoms of one element within tiles: first run of each tile, and (first atom, atoms, element) of each."""
     atoms = len(elements)
     new = np.zeros(atoms + 1, dtype=bool)
     new[tile_starts] = True

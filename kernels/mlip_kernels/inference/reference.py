@@ -1,5 +1,7 @@
 """Definition of the inference program in plain torch: what a network's description means, line by line."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from mlip_kernels.radial_table import KnotGrid
 from mlip_kernels.radial_table.reference import interpolate
 from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan
 
-_ACTIVATIONS = {"silu": silu, "tanh": torch.tanh}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": silu, "tanh": torch.tanh}
 
 
 def evaluate(

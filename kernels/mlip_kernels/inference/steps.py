@@ -146,7 +146,7 @@ class ContractionSteps:
 
     @contextmanager
     def _atoms(self, space: Space, tile: Tile) -> Iterator[tuple[Index, Index, Reals]]:
-        """A loop over blocks, and over atoms for each, so that the coefficients of an element and block stay at hand."""
+        """A loop over blocks, and over atoms for each, so that the coefficients of a block stay at hand."""
         code = space.code
         with code.loop(0, self._blocks) as block, element_groups(space, tile) as (first, rows, element):
             start = (element * self._blocks + block) * (self._rows * self._lanes)

@@ -76,9 +76,9 @@ class ContractionCode:
                 self._add_coefficient_gradients(body, factors, gradients, of_coefficient_rows, lambda each: each.value)
 
     def define_gradients_tangent(self, code: Code) -> None:
-        """Define `<name>_gradients_tangent(input, coefficients, received, input', coefficients', of_input', of_coefficients')`.
+        """Define `<name>_gradients_tangent`, the derivative of gradients along the changes of input and coefficients.
 
-        The derivative of the gradients along the changes of input and coefficients.
+        Its arguments: input, coefficients, received, the changes of input and coefficients, and the results for both.
         """
         with code.function(f"{self.name}_gradients_tangent", ["reals"] * 7) as (body, arguments):
             values, coefficients, received, value_tangents, coefficient_tangents, of_input, of_rows = arguments
