@@ -105,6 +105,21 @@ MODELS: dict[str, dict[str, Any]] = {
         "later": "density_mixing",
         **TWO_HEADS,
     },
+    "agnesi": {
+        "hidden_irreps": "4x0e",
+        "max_ell": 1,
+        "correlation": 2,
+        "first": "density_mixing",
+        "later": "density_residual",
+        "distance_transform": "Agnesi",
+    },
+    "soft": {
+        "dtype": "float32",
+        "hidden_irreps": "3x0e+3x1o",
+        "max_ell": 1,
+        "correlation": 1,
+        "distance_transform": "Soft",
+    },
     "options": {
         "hidden_irreps": "3x0e+3x1o",
         "max_ell": 2,

@@ -22,6 +22,7 @@ INTERACTIONS: dict[str, Interaction] = {
     "RealAgnosticDensityResidualInteractionBlock": "density_residual",
     "RealAgnosticDensityInteractionBlock": "density_mixing",
 }
+DISTANCE_TRANSFORMS = {"AgnesiTransform": "agnesi", "SoftTransform": "soft"}
 _RADIAL_BASES = {"BesselBasis": "bessel", "GaussianBasis": "gaussian"}
 # Largest difference of trained or rounded constants from those that ours computes anew.
 _ROUNDING = 1e-6
@@ -59,6 +60,7 @@ class MaceTorchModel:
         l_max: Highest degree of the harmonics.
         radial_basis: Our name for its radial functions.
         radial_functions: Their number.
+        distance_transform: Our name for what they see in place of distances, or None for these.
         radial_hidden: Units in the hidden layers of its radial networks.
         readout_hidden: Units in the hidden layer of its last readout, for one head.
         layers: Its layers.
@@ -73,6 +75,7 @@ class MaceTorchModel:
     l_max: int
     radial_basis: str
     radial_functions: int
+    distance_transform: str | None
     radial_hidden: list[int]
     readout_hidden: int
     layers: list[MaceTorchLayer]
@@ -119,6 +122,7 @@ def describe(model: Record) -> MaceTorchModel:
         l_max=harmonics.lmax,
         radial_basis=_radial_basis(radial["bessel_fn"], float(model["r_max"])),
         radial_functions=int(radial["out_dim"]),
+        distance_transform=_distance_transform(radial.get("distance_transform")),
         radial_hidden=[int(width) for width in network["hs"][1:-1]],
         readout_hidden=_readout_units(model["readouts"].children(), len(layers)),
         layers=layers,
@@ -133,8 +137,6 @@ def _unsupported(found: str, supported: str) -> CheckpointError:
 def _refuse_options(model: Record) -> None:
     """Refuse options that change what the model computes."""
     radial = model["radial_embedding"]
-    if "distance_transform" in radial:
-        raise _unsupported(f"has the distance transform {radial['distance_transform'].class_name}", "none")
     if not model.get("apply_cutoff", True) or not radial.get("apply_cutoff", True):
         raise _unsupported("has apply_cutoff false", "a cutoff of the radial functions")
     if "joint_embedding" in model:
@@ -177,6 +179,14 @@ def _radial_basis(basis: Record, cutoff: float) -> str:
         if not torch.allclose(centres, expected, rtol=0.0, atol=_ROUNDING * cutoff):
             raise _unsupported("has trained centres of its Gaussians", "equal steps up to the cutoff")
     return _RADIAL_BASES[basis.class_name]
+
+
+def _distance_transform(transform: Record | None) -> str | None:
+    if transform is None:
+        return None
+    if transform.class_name not in DISTANCE_TRANSFORMS:
+        raise _unsupported(f"has the distance transform {transform.class_name}", " or ".join(DISTANCE_TRANSFORMS))
+    return DISTANCE_TRANSFORMS[transform.class_name]
 
 
 def _readout_units(readouts: list[Record], layers: int) -> int:

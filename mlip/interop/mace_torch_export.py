@@ -125,6 +125,7 @@ def _build(modules: ModuleType, model: Potential) -> nn.Module:
         pair_repulsion=config.zbl,
         radial_MLP=list(config.radial_hidden),
         radial_type=config.radial_basis,
+        distance_transform=(config.distance_transform or "None").capitalize(),
         atomic_inter_scale=float(model.scale[0]),
         atomic_inter_shift=0.0,
     )
@@ -157,15 +158,21 @@ def weights_for_mace_torch(model: Potential, theirs: Mapping[str, Tensor]) -> St
         names = ["linear_1", "linear_2"] if second else ["linear"]
         for name, weight in zip(names, [first, *(each / activation_ratio("silu") for each in second)], strict=True):
             state[f"readouts.{number}.{name}.weight"] = weight.reshape(-1)
+    numbers = torch.tensor([int(atomic_numbers[symbol]) for symbol in model.elements])
     if model.zbl is not None:
-        numbers = [int(atomic_numbers[symbol]) for symbol in model.elements]
         radii = theirs["pair_repulsion_fn.covalent_radii"].to(torch.float64)
         state |= {
             "pair_repulsion_fn.c": model.zbl.amplitudes,
             "pair_repulsion_fn.a_prefactor": model.zbl.length / BOHR,
             "pair_repulsion_fn.a_exp": model.zbl.exponent,
-            "pair_repulsion_fn.covalent_radii": radii.index_copy(0, torch.tensor(numbers), model.zbl.radii),
+            "pair_repulsion_fn.covalent_radii": radii.index_copy(0, numbers, model.zbl.radii),
         }
+    if network.transform is not None:
+        prefix = "radial_embedding.distance_transform"
+        constants = dict(network.transform.named_buffers())
+        radii = theirs[f"{prefix}.covalent_radii"].to(torch.float64)
+        state[f"{prefix}.covalent_radii"] = radii.index_copy(0, numbers, constants.pop("radii"))
+        state |= {f"{prefix}.{name}": each for name, each in constants.items()}
     return {name: tensor.detach() for name, tensor in state.items()}
 
 

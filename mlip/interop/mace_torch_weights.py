@@ -70,6 +70,7 @@ def config_of(model: MaceTorchModel, choice: Choice) -> dict[str, Any]:
         "cutoff": model.cutoff,
         "radial_basis": model.radial_basis,
         "radial_functions": model.radial_functions,
+        "distance_transform": model.distance_transform,
         "cutoff_power": model.cutoff_power,
         "radial_hidden": model.radial_hidden,
         "average_neighbours": model.layers[0].average_neighbours,
@@ -109,8 +110,11 @@ def state_dict_of(model: MaceTorchModel, choice: Choice, ours: Potential) -> Sta
         maps = _readout(model, number, layer.irreps_out, choice.head)
         state |= {f"network.readouts.{number}.weights.{i}": stored(each) for i, each in enumerate(maps)}
     state["reference_energies.values"] = _reference_energies(model, choice)
+    numbers = torch.tensor([model.atomic_numbers[place] for place in choice.elements])
     if "pair_repulsion_fn.c" in peer:
-        state |= _repulsion(model, choice)
+        state |= _repulsion(model, numbers)
+    if model.distance_transform is not None:
+        state |= _transform(model, numbers)
     return state
 
 
@@ -271,21 +275,28 @@ def _of_head(values: Tensor, head: int) -> Tensor:
     return values[head if len(values) > 1 else 0]
 
 
-def _repulsion(model: MaceTorchModel, choice: Choice) -> StateDict:
-    """Constants of the nuclear repulsion."""
+def _repulsion(model: MaceTorchModel, numbers: Tensor) -> StateDict:
+    """Constants of the nuclear repulsion, for elements of these atomic numbers."""
     peer = {name.removeprefix("pair_repulsion_fn."): each for name, each in model.weights.items()}
     if int(peer["p"]) != model.cutoff_power:
         raise CheckpointError(
             f"the nuclear repulsion of the mace-torch model ends with the power {int(peer['p'])} and its radial "
             f"functions with {model.cutoff_power}, which has no counterpart here; only equal ones are read."
         )
-    numbers = torch.tensor([model.atomic_numbers[place] for place in choice.elements])
     return {
         "zbl.amplitudes": peer["c"],
         "zbl.length": peer["a_prefactor"] * BOHR,
         "zbl.exponent": peer["a_exp"],
         "zbl.radii": peer["covalent_radii"][numbers],
     }
+
+
+def _transform(model: MaceTorchModel, numbers: Tensor) -> StateDict:
+    """Constants of the distance transform, for elements of these atomic numbers."""
+    prefix = "radial_embedding.distance_transform."
+    own = {name.removeprefix(prefix): each for name, each in model.weights.items() if name.startswith(prefix)}
+    own["radii"] = own.pop("covalent_radii")[numbers]
+    return {f"network.transform.{name}": each for name, each in own.items()}
 
 
 def choose(model: MaceTorchModel, elements: list[str] | None, head: str | None) -> Choice:

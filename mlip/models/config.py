@@ -169,6 +169,8 @@ class MaceConfig(ArchitectureConfig):
             products, or on the sum over its neighbours, "mixing" its channels before them; and whether that sum is
             divided by `average_neighbours` or, with "density_" in front, by a learned density of the neighbours.
         first_interaction: That of the first layer; the same as the others' by default.
+        distance_transform: What the radial functions see in place of an edge's length, in units of the sizes of its
+            atoms; the length itself by default.
         tensor_product: How convolution and contraction are computed.
         readout_hidden: Units in the hidden layer of the last readout, where there are several layers.
     """
@@ -177,6 +179,7 @@ class MaceConfig(ArchitectureConfig):
     correlation: Correlation | list[Correlation] = 3
     interaction: Interaction = "residual"
     first_interaction: Interaction | None = None
+    distance_transform: Literal["agnesi", "soft"] | None = None
     tensor_product: MaceProducts = MaceProducts()
     readout_hidden: Size = 16
 

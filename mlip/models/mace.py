@@ -5,6 +5,7 @@ blocks `RealAgnosticResidual`, `RealAgnostic` ("mixing" here), `RealAgnosticDens
 `docs/architectures.md` has the mapping of the weights.
 """
 
+import ase.data
 import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from mlip.models.config import MaceConfig
 from mlip.models.network import Network
 from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, NeighbourDensity, RadialEmbedding
 from mlip.nn.build import build_contraction, build_convolution, convolution_irreps
+from mlip.nn.distance_transform import TRANSFORMS
 from mlip.nn.layout import blocks, canonical_irreps, natural_irreps
 from mlip.nn.weights import normal_weights
 from mlip.so3 import spherical_harmonics
@@ -86,6 +88,9 @@ class Mace(Network):
     """The MACE network: layers whose scalars are read out linearly, those of the last by a perceptron.
 
     A single layer is read out linearly, so that the energy is a linear atomic cluster expansion.
+
+    Attributes:
+        transform: Gives what the radial functions see in place of lengths, by the elements of an edge; or None.
     """
 
     def __init__(self, config: MaceConfig) -> None:
@@ -96,6 +101,9 @@ class Mace(Network):
         self.l_max = config.l_max
         self.embedding = normal_weights(len(config.elements), channels)
         self.radial = RadialEmbedding(config.radial_basis, config.radial_functions, config.cutoff, config.cutoff_power)
+        numbers = [int(ase.data.atomic_numbers[symbol]) for symbol in config.elements]
+        transform = config.distance_transform
+        self.transform = TRANSFORMS[transform](numbers) if transform else None
         inputs = [scalars] + [hidden] * (config.layers - 1)
         outputs = [hidden] * (config.layers - 1) + [scalars]
         self.layers = nn.ModuleList(
@@ -110,7 +118,11 @@ class Mace(Network):
 
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
         """Compute one number per atom, [nodes]."""
-        radial = self.radial(torch.linalg.vector_norm(vectors, dim=1))
+        lengths = torch.linalg.vector_norm(vectors, dim=1)
+        transformed = None
+        if self.transform is not None:
+            transformed = self.transform(lengths, groups.elements[edges.senders], groups.elements[edges.receivers])
+        radial = self.radial(lengths, transformed)
         harmonics = spherical_harmonics(self.l_max, vectors)
         features = self.embedding.index_select(0, groups.elements)
         total = vectors.new_zeros(edges.num_nodes)

@@ -98,10 +98,16 @@ class RadialEmbedding(nn.Module):
         self.cutoff_power = cutoff_power
         self.cutoff_onset = cutoff_onset
 
-    def forward(self, distances: Tensor) -> Tensor:
-        """Embedding of distances [edges], as [edges, functions]; zero from the cutoff on."""
+    def forward(self, distances: Tensor, transformed: Tensor | None = None) -> Tensor:
+        """Embedding of distances [edges], as [edges, functions]; zero from the cutoff on.
+
+        Args:
+            distances: Å [edges].
+            transformed: What the basis is taken of in their place, [edges].
+        """
         if self.cutoff_onset is None:
             envelope = polynomial_cutoff(distances, self.cutoff, self.cutoff_power)
         else:
             envelope = xplor_cutoff(distances, self.cutoff, self.cutoff_onset)
-        return self.basis(distances) * envelope[:, None]
+        basis: Tensor = self.basis(distances if transformed is None else transformed)
+        return basis * envelope[:, None]

@@ -22,6 +22,8 @@ CASES = [
     ("single", "Default"),
     ("single precision", "cheap"),
     ("single precision", "dear"),
+    ("agnesi", "Default"),
+    ("soft", "Default"),
     ("options", "Default"),
 ]
 
@@ -36,7 +38,7 @@ def test_imported_models_compute_what_mace_torch_computes(
     assert_computes(model, label, head, number)
 
 
-@pytest.mark.parametrize(("label", "head"), [("repulsion", "dear"), ("mixing", "Default")])
+@pytest.mark.parametrize(("label", "head"), [("repulsion", "dear"), ("mixing", "Default"), ("agnesi", "Default")])
 @pytest.mark.parametrize("number", [MOLECULE, CRYSTAL])
 def test_some_elements_alone_compute_the_same(checkpoints: Path, label: str, head: str, number: int) -> None:
     """What the model knows of other elements does not matter, in whatever order they are named."""
@@ -100,8 +102,8 @@ REFUSALS: dict[str, tuple[Callable[[Record], None], str]] = {
     ),
     "basis": (lambda m: rename(m["radial_embedding"]["bessel_fn"], "ChebychevBasis"), "radial basis ChebychevBasis"),
     "transform": (
-        lambda m: m["radial_embedding"].state.update(distance_transform=Record(Global("mace", "AgnesiTransform"))),
-        "distance transform AgnesiTransform",
+        lambda m: m["radial_embedding"].state.update(distance_transform=Record(Global("mace", "OtherTransform"))),
+        "distance transform OtherTransform",
     ),
     "cutoff": (lambda m: m.state.update(apply_cutoff=False), "apply_cutoff false"),
     "embedding": (lambda m: m.state.update(joint_embedding=Record(Global("mace", "X"))), "joint_embedding"),

@@ -15,7 +15,7 @@ from mlip.interop.mace_torch_export import export_mace_torch, weights_for_mace_t
 from mlip.models import build_model
 
 # Those of one head and with a readout after every layer, which is what is written.
-LABELS = ["vectors", "unscaled", "mixing"]
+LABELS = ["vectors", "unscaled", "mixing", "agnesi"]
 DERIVED = (
     "U_matrix",
     "output_mask",
@@ -64,7 +64,14 @@ def test_products_are_those_of_the_checkpoint(checkpoints: Path, label: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("label", "head"), [("vectors", "Default"), ("unscaled", "Default"), ("mixing", "Default"), ("repulsion", "dear")]
+    ("label", "head"),
+    [
+        ("vectors", "Default"),
+        ("unscaled", "Default"),
+        ("mixing", "Default"),
+        ("repulsion", "dear"),
+        ("agnesi", "Default"),
+    ],
 )
 @pytest.mark.usefixtures("e3nn_in_double")
 def test_mace_torch_computes_the_same_with_what_is_written(
