@@ -51,9 +51,11 @@ def logistic(x: Vector) -> Vector:
 
 def silu(x: Vector) -> tuple[Vector, Vector]:
     """x / (1 + exp(-x)) and its derivative."""
-    rate = logistic(x)
+    decline = exponential(-x)
+    rate = 1.0 / (decline + 1.0)
     value = x * rate
-    return value, rate + value * (1.0 - rate)
+    # The last factor is 1 - rate, which has lost its digits where x is large.
+    return value, rate + value * (decline * rate)
 
 
 def tanh(x: Vector) -> tuple[Vector, Vector]:
