@@ -1,55 +1,49 @@
 """Evaluating many structures: a stream in, a stream out, in batches filled up to a number of edges."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
-from numpy.typing import NDArray
 
+from mlip.calculators.compiled import evaluate_compiled
+from mlip.calculators.prediction import StructurePrediction, has_volume
 from mlip.data.graphs import AtomicGraph, build_graph, collate_graphs
 from mlip.data.structures import Structure
 from mlip.errors import UnknownElementError
 from mlip.models import Potential
+from mlip.models.compiled import CompiledPotential
 
 # Large enough to keep the cores busy, small enough for a laptop's memory with a model of ordinary size.
 DEFAULT_MAX_EDGES = 20_000
-# Three vectors that lie in one plane but for rounding span less.
-_LEAST_VOLUME = 1e-6  # Å³
-
-
-class StructurePrediction(NamedTuple):
-    """What a model says about one structure: eV, eV/Å, eV/Å³."""
-
-    structure: Structure
-    energy: float
-    energies: NDArray[np.float64]  # [N]
-    forces: NDArray[np.float64]  # [N, 3]
-    stress: NDArray[np.float64] | None  # [3, 3]; None if not asked for, or without a periodic cell that has a volume
 
 
 def evaluate_structures(
-    model: Potential, structures: Iterable[Structure], *, max_edges: int = DEFAULT_MAX_EDGES, stress: bool = False
+    model: Potential | CompiledPotential,
+    structures: Iterable[Structure],
+    *,
+    max_edges: int = DEFAULT_MAX_EDGES,
+    stress: bool = False,
 ) -> Iterator[StructurePrediction]:
     """Predictions for `structures` in their order, on the model's device, holding one batch of them at a time.
 
     A batch is filled up to `max_edges` directed edges (and as many atoms); a structure with more is a batch by itself.
+    A compiled model takes one structure after another, all threads working on each.
 
     Raises:
         UnknownElementError: an element that the model does not know.
         StructureError: positions that are not finite, or a periodic cell without volume.
     """
+    if isinstance(model, CompiledPotential):
+        for number, structure in enumerate(structures):
+            _check_elements(model, (structure,), number)
+            yield evaluate_compiled(model, structure, stress)
+        return
     done = 0
     for batch in _fill_batches(structures, model.cutoff, max_edges):
         parts, graphs = zip(*batch, strict=True)
         _check_elements(model, parts, done)
         yield from _evaluate_batch(model, parts, graphs, stress=stress)
         done += len(parts)
-
-
-def has_volume(structure: Structure) -> bool:
-    """Whether a stress is defined: the structure is periodic and its three cell vectors span a volume."""
-    return bool(structure.pbc.any()) and abs(np.linalg.det(structure.cell)) > _LEAST_VOLUME
 
 
 def _fill_batches(
@@ -69,7 +63,7 @@ def _fill_batches(
         yield batch
 
 
-def _check_elements(model: Potential, structures: tuple[Structure, ...], first: int) -> None:
+def _check_elements(model: Potential | CompiledPotential, structures: tuple[Structure, ...], first: int) -> None:
     """Raise the model's error for an unknown element with the number of the structure that has it."""
     known = [atomic_numbers[symbol] for symbol in model.elements]
     for i, structure in enumerate(structures):

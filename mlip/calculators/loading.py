@@ -1,5 +1,6 @@
 """Models for inference: on the device and in the precision asked for, with frozen weights."""
 
+import warnings
 from copy import deepcopy
 from os import PathLike
 
@@ -8,6 +9,7 @@ import torch
 from mlip.errors import ConfigError
 from mlip.models import Potential, load
 from mlip.models.build import torch_dtype
+from mlip.models.compiled import CompiledPotential, why_not_compiled
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -45,3 +47,18 @@ def load_for_inference(
         own = deepcopy(model).to(device=target, dtype=torch_dtype(dtype)).eval()
     # Without gradients of the weights there is less to record in every call.
     return own.requires_grad_(False)
+
+
+def compile_where_possible(model: Potential) -> CompiledPotential | None:
+    """The compiled form of a potential, or None where only its torch form runs.
+
+    That a model is on a GPU, that Numba is missing or that tensor products are of another kind goes without saying.
+    A warning tells of a model whose radial functions no table follows closely enough.
+    """
+    if not isinstance(model, Potential) or why_not_compiled(model) is not None:
+        return None
+    try:
+        return model.compile_for_inference()
+    except ConfigError as error:
+        warnings.warn(f"the model runs many times slower than if it were compiled: {error}", stacklevel=2)
+        return None

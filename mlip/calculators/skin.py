@@ -1,8 +1,8 @@
-"""A graph with a skin, kept between the steps of a simulation (Verlet, Phys. Rev. 159, 98 (1967)).
+"""A neighbour list with a skin, kept between the steps of a simulation (Verlet, Phys. Rev. 159, 98 (1967)).
 
-Its neighbour list is built for cutoff + skin and kept for as long as it provably holds every pair within the cutoff;
-each step only filters it by the present distances. So a model sees the pairs of a list built afresh at every step, in
-the same order, whatever the skin.
+It is built for cutoff + skin and kept for as long as it provably holds every pair within the cutoff; each step only
+filters it by the present distances. So a model sees the pairs of a list built afresh at every step, in the same order,
+whatever the skin.
 
 When a list is safe: let P0, P be the periodic cell vectors (rows) at the build and now, and F = 1 + P0⁺(P − P0) with
 the pseudo-inverse P0⁺, the smallest deformation with P0 F = P, which is the identity while the cell stays as it was.
@@ -20,6 +20,9 @@ In a fixed cell this is the familiar "no atom moved more than half the skin"; a 
 costs no rebuild.
 """
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,23 +33,77 @@ from mlip.data.neighbours import neighbour_list
 from mlip.data.structures import COINCIDENCE_DISTANCE, Structure
 
 
-class _PairList:
-    """The pairs within cutoff + skin, and the structure they were found in."""
+class Skin:
+    """Remembers the structure that a neighbour list was built for, and tells for how long the list may be kept.
 
-    def __init__(self, structure: Structure, cutoff: float, device: torch.device) -> None:
-        pairs = neighbour_list(structure.positions, structure.cell, structure.pbc, cutoff)
-        self.structure = structure
-        self.index = torch.as_tensor(np.stack((pairs.senders, pairs.receivers)), device=device)  # [2, pairs]
-        self._shifts = torch.as_tensor(pairs.shifts, dtype=torch.float64, device=device)  # [pairs, 3]
-        self._cell = np.full((3, 3), np.nan)
-        self._offsets = self._shifts
+    Args:
+        cutoff: Å.
+        width: Of the skin, Å; a wide one is renewed seldom, but has more pairs to filter at each step.
 
-    def offsets(self, cell: NDArray[np.float64]) -> Tensor:
-        """Image offsets of the senders in a cell, [pairs, 3] Å; computed anew only when the cell changed."""
-        if not np.array_equal(cell, self._cell):
-            self._cell = cell
-            self._offsets = self._shifts @ torch.as_tensor(cell, device=self._shifts.device)
-        return self._offsets
+    Attributes:
+        reach: Distance up to which the list has to hold pairs, Å.
+    """
+
+    def __init__(self, cutoff: float, width: float) -> None:
+        self.cutoff = cutoff
+        self.reach = cutoff + width
+        self._structure: Structure | None = None
+
+    def renew(self, structure: Structure) -> None:
+        """Take note that a list is built for a structure, of which a copy is kept.
+
+        Raises:
+            StructureError: no atoms, positions that are not finite, a periodic cell without volume, coinciding atoms.
+        """
+        self._structure = None  # A structure that is refused leaves nothing behind.
+        structure.validate("the structure")
+        numbers, positions = structure.numbers.copy(), structure.positions.copy()
+        self._structure = Structure(numbers, positions, structure.cell.copy(), structure.pbc.copy())
+
+    def holds(self, structure: Structure) -> bool:
+        """Whether the list built last has all pairs of a structure (see the module's head)."""
+        old = self._structure
+        if old is None:
+            return False
+        if not (np.array_equal(old.numbers, structure.numbers) and np.array_equal(old.pbc, structure.pbc)):
+            return False
+        if not np.isfinite(structure.positions).all():
+            return False
+        shrinkage, carried_along = 1.0, old.positions
+        if not np.array_equal(old.cell, structure.cell):
+            if not np.isfinite(structure.cell).all():
+                return False
+            old_vectors, new_vectors = old.cell[old.pbc], structure.cell[structure.pbc]
+            deformation = np.eye(3) + np.linalg.pinv(old_vectors) @ (new_vectors - old_vectors)
+            shrinkage = float(np.linalg.svd(deformation, compute_uv=False)[-1])
+            carried_along = old.positions @ deformation
+        moved = structure.positions - carried_along
+        moved -= moved.sum(axis=0) / len(moved)
+        farthest = math.sqrt(np.einsum("ij,ij->i", moved, moved).max())
+        return shrinkage * self.reach - 2.0 * farthest >= self.cutoff
+
+
+class ImageOffsets:
+    """Offsets of the senders' images, which change with the cell.
+
+    Args:
+        shifts: In cell vectors, int64 [pairs, 3].
+        cell: Å, [3, 3].
+        values: The offsets in this cell, Å, float64 [pairs, 3]; `follow` writes them anew, in place.
+    """
+
+    def __init__(self, shifts: NDArray[np.int64], cell: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+        self.values = values
+        self._shifts = shifts.astype(np.float64)
+        self._cell = cell.copy()
+
+    def follow(self, cell: NDArray[np.float64]) -> bool:
+        """Compute the offsets in a cell; returns whether it is another one than before."""
+        if np.array_equal(cell, self._cell):
+            return False
+        self._cell = cell.copy()
+        np.matmul(self._shifts, cell, out=self.values)
+        return True
 
 
 class SkinGraph:
@@ -54,18 +111,16 @@ class SkinGraph:
 
     Args:
         cutoff: Å.
-        skin: Å; a wide one is rebuilt seldom, but has more pairs to filter at each step.
+        skin: Å.
         device: Where the graph is wanted.
 
     `builds` counts the neighbour lists built so far.
     """
 
     def __init__(self, cutoff: float, skin: float, device: torch.device) -> None:
-        self.cutoff = cutoff
-        self.skin = skin
         self.device = device
         self.builds = 0
-        self._pairs: _PairList | None = None
+        self._skin = Skin(cutoff, skin)
         self._graph = AtomicGraph()
 
     def update(self, structure: Structure) -> AtomicGraph:
@@ -76,44 +131,34 @@ class SkinGraph:
         Raises:
             StructureError: no atoms, positions that are not finite, a periodic cell without volume, coinciding atoms.
         """
-        if self._pairs is None or not self._is_safe(self._pairs.structure, structure):
-            self._pairs = None  # A structure that is refused leaves no list behind.
-            self._pairs = self._build(structure)
-        positions = torch.as_tensor(structure.positions, device=self.device)
-        offsets = self._pairs.offsets(structure.cell)
-        senders, receivers = self._pairs.index
-        vectors = positions.index_select(0, senders) - positions.index_select(0, receivers) + offsets
+        if not self._skin.holds(structure):
+            self._build(structure)
+        if self._image_offsets.follow(structure.cell):
+            self._offsets = self._on_device(self._image_offsets.values)
+        positions = self._on_device(structure.positions)
+        senders, receivers = self._index
+        vectors = positions.index_select(0, senders) - positions.index_select(0, receivers) + self._offsets
         distances = torch.linalg.vector_norm(vectors, dim=1)
-        within = torch.nonzero(distances < self.cutoff).squeeze(1)
+        within = torch.nonzero(distances < self._skin.cutoff).squeeze(1)
         if len(within) and float(distances.min()) < COINCIDENCE_DISTANCE:
             structure.validate("the structure")  # Raises, naming the atoms.
         self._graph.positions = positions
-        self._graph.cell = torch.as_tensor(structure.cell, device=self.device).unsqueeze(0)
-        self._graph.edge_index = self._pairs.index.index_select(1, within)
-        self._graph.edge_offsets = offsets.index_select(0, within)
+        self._graph.cell = self._on_device(structure.cell).unsqueeze(0)
+        self._graph.edge_index = self._index.index_select(1, within)
+        self._graph.edge_offsets = self._offsets.index_select(0, within)
         return self._graph
 
-    def _build(self, structure: Structure) -> _PairList:
-        structure.validate("the structure")
+    def _build(self, structure: Structure) -> None:
+        self._skin.renew(structure)
         self.builds += 1
+        pairs = neighbour_list(structure.positions, structure.cell, structure.pbc, self._skin.reach)
+        self._index = self._on_device(np.stack((pairs.senders, pairs.receivers)))  # [2, pairs]
+        self._image_offsets = ImageOffsets(pairs.shifts, structure.cell, pairs.shifts @ structure.cell)
+        self._offsets = self._on_device(self._image_offsets.values)
         self._graph.num_nodes = len(structure)
-        self._graph.atomic_numbers = torch.as_tensor(structure.numbers, device=self.device)
-        self._graph.pbc = torch.as_tensor(structure.pbc, device=self.device).unsqueeze(0)
-        return _PairList(structure, self.cutoff + self.skin, self.device)
+        self._graph.atomic_numbers = self._on_device(structure.numbers)
+        self._graph.pbc = self._on_device(structure.pbc).unsqueeze(0)
 
-    def _is_safe(self, old: Structure, new: Structure) -> bool:
-        """Whether the list built for `old` holds all pairs of `new` (see the module's head)."""
-        if not (np.array_equal(old.numbers, new.numbers) and np.array_equal(old.pbc, new.pbc)):
-            return False
-        if not (np.isfinite(new.positions).all() and np.isfinite(new.cell).all()):
-            return False
-        shrinkage, carried_along = 1.0, old.positions
-        if not np.array_equal(old.cell, new.cell):
-            old_vectors, new_vectors = old.cell[old.pbc], new.cell[new.pbc]
-            deformation = np.eye(3) + np.linalg.pinv(old_vectors) @ (new_vectors - old_vectors)
-            shrinkage = float(np.linalg.svd(deformation, compute_uv=False)[-1])
-            carried_along = old.positions @ deformation
-        moved = new.positions - carried_along
-        moved -= moved.mean(axis=0)
-        farthest = float(np.sqrt(np.einsum("ij,ij->i", moved, moved).max()))
-        return shrinkage * (self.cutoff + self.skin) - 2.0 * farthest >= self.cutoff
+    def _on_device(self, values: NDArray[Any]) -> Tensor:
+        """A tensor of its own memory, so that it stays as it is."""
+        return torch.tensor(values, device=self.device)

@@ -75,7 +75,9 @@ def test_structures_are_read_as_they_are_needed(potential):
 def test_hessian_is_the_derivative_of_the_forces():
     atoms = molecule("CH3OH")
     atoms.rattle(0.05, seed=1)
-    assert_hessian(atoms, MLIPCalculator(build_model({**CONFIG, "architecture": "mace"}), dtype="float64"), 2e-7)
+    # Exact derivatives are those of the model as it is, without tables.
+    calculator = MLIPCalculator(build_model({**CONFIG, "architecture": "mace"}), dtype="float64", compile=False)
+    assert_hessian(atoms, calculator, 2e-7)
 
 
 def test_hessian_of_a_crystal_in_several_passes(potential, monkeypatch):

@@ -1,0 +1,85 @@
+"""Evaluating structures by a compiled potential, in the order of atoms in which its program is fastest."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mlip.calculators.prediction import StructurePrediction, has_volume
+from mlip.calculators.skin import ImageOffsets, Skin
+from mlip.data.neighbours import neighbour_list
+from mlip.data.structures import COINCIDENCE_DISTANCE, Structure
+from mlip.models.compiled import CompiledPotential, make_pairs, stress_from_virial
+from mlip_kernels.inference.pairs import Evaluation
+
+
+class CompiledEvaluator:
+    """Evaluates a structure that changes little from call to call.
+
+    Between two builds of the neighbour list only positions, and the images' offsets where the cell changes, are passed
+    on, so that the program keeps its arrays.
+
+    Args:
+        model: The compiled potential.
+        skin: Å; see `mlip.calculators.skin`.
+
+    `builds` counts the neighbour lists built so far.
+    """
+
+    def __init__(self, model: CompiledPotential, skin: float) -> None:
+        self.model = model
+        self.builds = 0
+        self._skin = Skin(model.cutoff, skin)
+        self._threads = 0
+
+    def __call__(self, structure: Structure) -> StructurePrediction:
+        """Energies, forces and, where it is defined, the stress.
+
+        Raises:
+            StructureError: no atoms, positions that are not finite, a periodic cell without volume, coinciding atoms.
+            UnknownElementError: the model does not know an element.
+        """
+        # The best order of atoms depends on the threads.
+        if self._threads != torch.get_num_threads() or not self._skin.holds(structure):
+            self._build(structure)
+        self._offsets.follow(structure.cell)
+        result = self.model.evaluate(structure.positions[self._order], self._elements, self._pairs)
+        if result.nearest < COINCIDENCE_DISTANCE:
+            structure.validate("the structure")  # Raises, naming the atoms.
+        return _prediction(structure, result, self._order, stress=True)
+
+    def _build(self, structure: Structure) -> None:
+        self._threads = 0  # A structure that is refused below leaves nothing behind.
+        self._skin.renew(structure)
+        elements = self.model.element_indices(structure.numbers)
+        self._order = self.model.order(elements)
+        self._elements = elements[self._order]
+        near = neighbour_list(structure.positions[self._order], structure.cell, structure.pbc, self._skin.reach)
+        self._pairs = make_pairs(near, structure.cell, len(elements))
+        self._offsets = ImageOffsets(near.shifts, structure.cell, self._pairs.offsets)
+        self._threads = torch.get_num_threads()
+        self.builds += 1
+
+
+def evaluate_compiled(model: CompiledPotential, structure: Structure, stress: bool = False) -> StructurePrediction:
+    """The prediction for a structure that is looked at once.
+
+    Raises:
+        StructureError: positions that are not finite, or a periodic cell without volume.
+        UnknownElementError: the model does not know an element.
+    """
+    elements = model.element_indices(structure.numbers)
+    order = model.order(elements)
+    positions = structure.positions[order]
+    near = neighbour_list(positions, structure.cell, structure.pbc, model.cutoff)
+    pairs = make_pairs(near, structure.cell, len(elements))
+    return _prediction(structure, model.evaluate(positions, elements[order], pairs), order, stress)
+
+
+def _prediction(
+    structure: Structure, result: Evaluation, order: NDArray[np.int64], stress: bool
+) -> StructurePrediction:
+    """The results with atoms in the structure's order."""
+    energies, forces = np.empty_like(result.energies), np.empty_like(result.forces)
+    energies[order], forces[order] = result.energies, result.forces
+    tensor = stress_from_virial(result.virial, structure.cell) if stress and has_volume(structure) else None
+    return StructurePrediction(structure, float(energies.sum()), energies, forces, tensor)
