@@ -12,9 +12,10 @@ _ORDER = {"float32": 7, "float64": 13}
 _LARGEST = {"float32": 87.0, "float64": 708.0}
 _MANTISSA_BITS = {"float32": 23, "float64": 52}
 _EXPONENT_BIAS = {"float32": 127, "float64": 1023}
-# ln(2) in two parts, the first with so few digits that its product with a whole number is exact.
+# ln(2) in two parts, the first with so few digits that its product with a whole number is exact, the second with those
+# that ln(2) has not in double precision.
 _LN2_HIGH = 0.693145751953125
-_LN2_LOW = math.log(2.0) - _LN2_HIGH
+_LN2_LOW = 1.4286068203094172321e-06
 
 
 def exponential(x: Vector) -> Vector:

@@ -18,13 +18,14 @@ from mlip_kernels.simd.cache import cache_folder
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
 from mlip_kernels.simd.target import host_target
 
-# What Numba compiles; everything else of a program is emitted by `run_phase`.
+# What Numba compiles; everything else of a program is emitted by `run_phase`. The types are given so that it is emitted
+# once only: Numba counts the turns of parallel loops without a sign.
 _SOURCE = '''"""{title}"""
 
 from numba import njit, prange
 
 
-@njit(error_model="numpy")
+@njit("void(int64[::1], int64, int64, int64)", error_model="numpy")
 def phase_of_task(arguments, phase, task, tasks):
     run_phase(arguments, phase, task, tasks)
 
