@@ -37,8 +37,14 @@ if TYPE_CHECKING:
     from mlip_kernels.simd.code import RealType
 
 # Intervals between 0 and the cutoff that are tried, coarsest first.
-_INTERVALS = (256, 512, 1024, 2048)
-_PROBE_ATOMS = 27
+_INTERVALS = (256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+# Each doubling of the intervals divides the error of forces by eight where radial functions are smooth.
+_ORDER = 3
+_PROBE_ATOMS = 14
+# Shortest distances of the probe, in sums of covalent radii: atoms with many neighbours need more room than bonds.
+_PROBE_CONTACT = 1.4
+# Errors of larger forces count in proportion: atoms of the probe may be far from any that the model has seen.
+_ORDINARY_FORCE = 10.0  # eV/Å
 
 
 class CompiledPotential:
@@ -198,10 +204,17 @@ def _fine_enough(model: "Potential", tolerance: float) -> tuple[int, float]:
         ConfigError: no number of intervals that is tried suffices.
     """
     measured = _Measurements(model)
-    for intervals in _INTERVALS:
+    intervals = _INTERVALS[0]
+    while True:
         error = measured.error(intervals)
         if error <= tolerance:
             return intervals, error
+        # Those that cannot suffice are not tried.
+        hopeful = intervals * (error / tolerance) ** (1 / _ORDER)
+        finer = [each for each in _INTERVALS if each > intervals]
+        if not finer:
+            break
+        intervals = next((each for each in finer if each >= hopeful), finer[-1])
     raise ConfigError(
         f"with {intervals} intervals in the radial tables forces are still wrong by {error:.1e} eV/Å, more than the "
         f"{tolerance:.1e} allowed: allow more, or evaluate the model as it is."
@@ -222,7 +235,10 @@ class _Measurements:
             self._known = {str(key): float(value) for key, value in json.loads(self._path.read_text()).items()}
 
     def error(self, intervals: int) -> float:
-        """Largest difference of a force component between the exact model and tables, eV/Å."""
+        """Largest difference of a force component between the exact model and tables, eV/Å.
+
+        Where the largest force is beyond 10 eV/Å it is scaled down to that.
+        """
         if str(intervals) not in self._known:
             self._known[str(intervals)] = self._measured(intervals)
             self._write()
@@ -241,7 +257,8 @@ class _Measurements:
             elements,
             make_pairs(near, structure.cell, len(elements)),
         )
-        return float(np.abs(tabulated.forces - exact).max())
+        excess = max(1.0, float(np.abs(exact).max()) / _ORDINARY_FORCE)
+        return float(np.abs(tabulated.forces - exact).max()) / excess
 
     @cached_property
     def _exact(self) -> tuple[Structure, NDArray[np.float64]]:
@@ -261,13 +278,22 @@ class _Measurements:
 
 
 def _probe(symbols: list[str]) -> Structure:
-    """A cluster of the model's elements on a distorted grid, at distances of bonds and more."""
+    """A cluster of the model's elements, packed at random in a ball."""
     generator = np.random.default_rng(0)
     known = np.array([ase.data.atomic_numbers[symbol] for symbol in symbols])
-    numbers = generator.permutation(np.resize(generator.permutation(known), _PROBE_ATOMS))
-    spacing = 2.2 * float(np.mean(ase.data.covalent_radii[numbers]))
-    grid = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    positions = (grid + generator.uniform(-0.12, 0.12, grid.shape)) * spacing
+    numbers = np.resize(generator.permutation(known), _PROBE_ATOMS)
+    radii = ase.data.covalent_radii[numbers]
+    positions = np.zeros((1, 3))
+    ball = 0.0
+    while len(positions) < _PROBE_ATOMS:
+        # The ball grows until the next atom finds a place.
+        ball += 0.02
+        direction = generator.normal(size=3)
+        place = ball * generator.uniform() ** (1 / 3) * direction / np.linalg.norm(direction)
+        contacts = _PROBE_CONTACT * (radii[: len(positions)] + radii[len(positions)])
+        if (np.linalg.norm(positions - place, axis=1) >= contacts).all():
+            positions = np.vstack([positions, place])
+            ball = max(0.0, ball - 0.5)
     return Structure(numbers=numbers, positions=positions, cell=np.zeros((3, 3)), pbc=np.zeros(3, dtype=bool))
 
 
