@@ -47,6 +47,12 @@ class EdgeTopology:
     num_nodes: int
 
     @cached_property
+    def starts(self) -> Tensor:
+        """First edge of each receiver, and the number of edges, int64 [nodes + 1]."""
+        nodes = torch.arange(self.num_nodes + 1, device=self.receivers.device)
+        return torch.searchsorted(self.receivers, nodes)
+
+    @cached_property
     def blocks(self) -> EdgeBlocks:
         """Edges in equal blocks, so that sums over neighbours become batched matrix products.
 

@@ -8,23 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mlip_kernels.channelwise_convolution.cpu_code import BASIS, ConvolutionCode, row_layouts, spline_basis, table_place
 from mlip_kernels.channelwise_convolution.cpu_plan import BlockRange, ConvolutionPlan, padded_table, table_hash
 from mlip_kernels.channelwise_convolution.table import ConvolutionTable
-from mlip_kernels.simd.code import Code, Index, Indices, RealType, Reals
+from mlip_kernels.simd.code import Code, Index, Indices, Reals, RealType
 from mlip_kernels.simd.program import Program
 from mlip_kernels.simd.target import host_target
 
 _REALS: dict[torch.dtype, RealType] = {torch.float32: "float32", torch.float64: "float64"}
 # Arguments of the programs, in order.
 (
-    _COUNT, _EDGES, _KNOTS, _DEGREE, _STARTS, _SENDERS, _HARMONICS, _PLACES, _FEATURES, _WEIGHTS, _ROWS, _SCALARS,
-) = range(12)  # fmt: skip
-_OUTPUT = 12
-_RECEIVED, _EDGE_SUMS, _OF_FEATURES, _OF_WEIGHTS = range(12, 16)
+    _COUNT, _EDGES, _KNOTS, _DEGREE, _DERIVATIVE, _STARTS, _SENDERS, _HARMONICS, _PLACES, _FEATURES, _WEIGHTS, _ROWS,
+    _SCALARS,
+) = range(13)  # fmt: skip
+_OUTPUT = 13
+_RECEIVED, _EDGE_SUMS, _OF_FEATURES, _OF_WEIGHTS = range(13, 17)
+# The fourth derivative of a cubic spline is zero.
+_DERIVATIVES = 4
 
 
 class CpuConvolution:
@@ -33,23 +37,30 @@ class CpuConvolution:
     Args:
         table: The couplings.
         dtype: float32 or float64.
-        derivative: None where weights are given for every edge; else they are this derivative of a radial table.
+        tabulated: Whether weights are given for every edge, or interpolated from a radial table.
     """
 
-    def __init__(self, table: ConvolutionTable, dtype: torch.dtype, derivative: int | None = None) -> None:
+    def __init__(self, table: ConvolutionTable, dtype: torch.dtype, tabulated: bool = False) -> None:
         self.table = table
         self.dtype = dtype
-        self.derivative = derivative
+        self.tabulated = tabulated
         target = host_target()
         lanes = target.lanes(_REALS[dtype])
         self.padded = any(path.channels % lanes for path in table.paths)
         self.plan = ConvolutionPlan(padded_table(table, lanes), lanes, target.vector_registers)
         layouts = row_layouts(self.plan)
-        self._code = ConvolutionCode(self.plan, layouts, derivative is not None, "convolution")
+        self._code = ConvolutionCode(self.plan, layouts, tabulated, "convolution")
         self._columns = _PaddedColumns(table, self.plan.table) if self.padded else None
 
     def forward(
-        self, features: Tensor, harmonics: Tensor, weights: Tensor, places: Tensor, senders: Tensor, starts: Tensor
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        weights: Tensor,
+        places: Tensor,
+        senders: Tensor,
+        starts: Tensor,
+        derivative: int = 0,
     ) -> Tensor:
         """Convolve.
 
@@ -58,8 +69,10 @@ class CpuConvolution:
             harmonics: [edges, harmonics_dim].
             weights: [edges, weight_dim], or the table's coefficients [knots, weight_dim].
             places: With a table, one row [edges + 2]: distances, origin of the table and inverse spacing; else empty.
+                An edge takes the four coefficients from number floor((distance - origin) * inverse spacing) on.
             senders: int64 [edges].
             starts: First edge of each receiver, and the number of edges, int64 [nodes + 1].
+            derivative: With a table, the order of the derivative of the weights with respect to the distance.
 
         Returns:
             [nodes, output_dim].
@@ -67,7 +80,8 @@ class CpuConvolution:
         if self._columns is not None:
             features, weights = self._columns.input.pad(features), self._columns.weight.pad(weights)
         tasks = self._tasks()
-        common = self._common(features, harmonics, weights, places, senders, starts, tasks, self._code.forward_scalars)
+        operands = (starts, senders, harmonics, places, features, weights)
+        common = self._common(operands, derivative, tasks, self._code.forward_scalars)
         output = features.new_empty(len(starts) - 1, self.plan.table.output_dim)
         self._forward_program([*common, output], tasks)
         return output if self._columns is None else self._columns.output.cut(output)
@@ -81,21 +95,23 @@ class CpuConvolution:
         places: Tensor,
         senders: Tensor,
         starts: Tensor,
+        derivative: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of `<received, forward>` with respect to features, sums per edge, and weights or table.
 
         The sums [edges, harmonics_dim] are the derivatives with respect to the harmonics; with a table, column 0 is
-        that with respect to the distance.
+        that with respect to the distance, since the harmonic of degree 0 is a constant.
         """
         if self._columns is not None:
             features, weights = self._columns.input.pad(features), self._columns.weight.pad(weights)
             received = self._columns.output.pad(received)
         tasks = self._tasks()
-        common = self._common(features, harmonics, weights, places, senders, starts, tasks, self._code.gradient_scalars)
+        operands = (starts, senders, harmonics, places, features, weights)
+        common = self._common(operands, derivative, tasks, self._code.gradient_scalars)
         edge_sums = features.new_zeros(tasks, len(senders), self.plan.edge_slots)
         of_features, of_weights = torch.zeros_like(features), torch.zeros_like(weights)
         self._gradient_program([*common, received.contiguous(), edge_sums, of_features, of_weights], tasks)
-        of_edges = edge_sums.sum(0)[:, : self.table.harmonics_dim]
+        of_edges = (edge_sums.sum(0) if tasks > 1 else edge_sums[0])[:, : self.table.harmonics_dim].contiguous()
         if self._columns is not None:
             of_features, of_weights = self._columns.input.cut(of_features), self._columns.weight.cut(of_weights)
         return of_features, of_edges, of_weights
@@ -110,28 +126,18 @@ class CpuConvolution:
         return Program(title, self._key("gradients"), _REALS[self.dtype], [self._emit_gradients])
 
     def _key(self, kind: str) -> str:
-        return f"channelwise_convolution {kind} {self.derivative} {table_hash(self.plan.table)}"
+        return f"channelwise_convolution {kind} {self.tabulated} {table_hash(self.plan.table)}"
 
     def _tasks(self) -> int:
         return max(1, min(torch.get_num_threads(), self.plan.num_blocks))
 
-    def _common(
-        self,
-        features: Tensor,
-        harmonics: Tensor,
-        weights: Tensor,
-        places: Tensor,
-        senders: Tensor,
-        starts: Tensor,
-        tasks: int,
-        scalars: int,
-    ) -> list[int | Tensor]:
+    def _common(self, operands: tuple[Tensor, ...], derivative: int, tasks: int, scalars: int) -> list[int | Tensor]:
         """The arguments that both programs have; the list keeps copies alive until a program has run."""
+        starts, senders, _, _, features, weights = arrays = [each.contiguous() for each in operands]
         degree = _largest_degree(starts)
-        arrays = [each.contiguous() for each in (starts, senders, harmonics, places, features, weights)]
         rows = torch.empty(tasks * 2 * degree, dtype=torch.int64)
         shared = features.new_empty(tasks * degree * scalars)
-        return [len(starts) - 1, len(senders), len(weights), degree, *arrays, rows, shared]
+        return [len(starts) - 1, len(senders), len(weights), degree, derivative, *arrays, rows, shared]
 
     def _emit_forward(self, code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
         self._code.define_forward(code)
@@ -182,7 +188,7 @@ class CpuConvolution:
         edge = first + number
         sender = arguments.indices(_SENDERS).get(edge)
         scratch.feature_rows.set(number, sender * self.plan.table.input_dim)
-        if self.derivative is None:
+        if not self.tabulated:
             scratch.weight_rows.set(number, edge)
         else:
             places = arguments.reals(_PLACES)
@@ -193,9 +199,13 @@ class CpuConvolution:
             scratch.weight_rows.set(number, interval)
             shared = scratch.of_edge(number)
             for place, order in enumerate(orders):
-                values = spline_basis(code, fraction, inverse_spacing, self.derivative + order)
-                for column, value in enumerate(values):
-                    shared.set(place * BASIS + column, value)
+                wanted = arguments.get(_DERIVATIVE) + order
+                for derivative in range(_DERIVATIVES + 1):
+                    relation = "==" if derivative < _DERIVATIVES else ">="
+                    with code.when(wanted.compare(relation, derivative)):
+                        values = spline_basis(code, fraction, inverse_spacing, derivative)
+                        for column, value in enumerate(values):
+                            shared.set(place * BASIS + column, value)
         return arguments.reals(_HARMONICS).at(edge * self.plan.table.harmonics_dim)
 
     @contextmanager
@@ -268,4 +278,4 @@ def _edges_of(arguments: Indices, node: Index) -> tuple[Index, Index]:
 
 
 def _largest_degree(starts: Tensor) -> int:
-    return max(1, int(starts.diff().max())) if len(starts) > 1 else 1
+    return max(1, int(np.diff(starts.numpy()).max())) if len(starts) > 1 else 1

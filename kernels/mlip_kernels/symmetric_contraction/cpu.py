@@ -3,18 +3,16 @@
 Tasks share out the blocks of channels, so that no two add to the same coefficients.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mlip_kernels.simd.code import Code, Index, Indices, RealType, Reals
+from mlip_kernels.simd.code import Code, Index, Indices, Reals, RealType
 from mlip_kernels.simd.program import Program
 from mlip_kernels.simd.target import host_target
 from mlip_kernels.symmetric_contraction.cpu_code import ContractionCode, ContractionLayout
-from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan
+from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan, table_hash
 from mlip_kernels.symmetric_contraction.table import ContractionTable
 
 _REALS: dict[torch.dtype, RealType] = {torch.float32: "float32", torch.float64: "float64"}
@@ -43,29 +41,28 @@ class CpuContraction:
         self._code = ContractionCode(self.plan, layout, "contraction")
         self._programs: dict[str, Program] = {}
 
-    def forward(self, features: Tensor, coefficients: Tensor, elements: Tensor, order: Tensor) -> Tensor:
+    def forward(self, features: Tensor, coefficients: Tensor, elements: Tensor) -> Tensor:
         """Contract.
 
         Args:
             features: [nodes, input_components, channels].
             coefficients: `plan.collapse @ weights`, [elements, rows, channels].
             elements: Number of each atom's element, int64 [nodes].
-            order: Atoms in the order of elements, int64 [nodes].
 
         Returns:
             [nodes, num_outputs, channels].
         """
         output = self._new(features, self.plan.num_outputs)
-        self._run("forward", elements, order, [features, coefficients], [output])
+        self._run("forward", elements, [features, coefficients], [output])
         return self._cut(output)
 
     def gradients(
-        self, received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor, order: Tensor
+        self, received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Gradients of `<received, forward>` with respect to features and coefficients."""
         of_features = self._new(features, self.plan.table.input_components)
         of_rows = features.new_zeros(*coefficients.shape[:2], self._padded)
-        self._run("gradients", elements, order, [features, coefficients, received], [of_features, of_rows])
+        self._run("gradients", elements, [features, coefficients, received], [of_features, of_rows])
         return self._cut(of_features), self._cut(of_rows)
 
     def tangent(
@@ -75,12 +72,11 @@ class CpuContraction:
         feature_tangents: Tensor,
         coefficient_tangents: Tensor,
         elements: Tensor,
-        order: Tensor,
     ) -> Tensor:
         """Derivative of `forward` along changes of features and coefficients."""
         output = self._new(features, self.plan.num_outputs)
         operands = [features, coefficients, feature_tangents, coefficient_tangents]
-        self._run("tangent", elements, order, operands, [output])
+        self._run("tangent", elements, operands, [output])
         return self._cut(output)
 
     def gradients_tangent(
@@ -91,21 +87,22 @@ class CpuContraction:
         feature_tangents: Tensor,
         coefficient_tangents: Tensor,
         elements: Tensor,
-        order: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Derivative of `gradients` along changes of features and coefficients."""
         of_features = self._new(features, self.plan.table.input_components)
         of_rows = features.new_zeros(*coefficients.shape[:2], self._padded)
         operands = [features, coefficients, received, feature_tangents, coefficient_tangents]
-        self._run("gradients_tangent", elements, order, operands, [of_features, of_rows])
+        self._run("gradients_tangent", elements, operands, [of_features, of_rows])
         return self._cut(of_features), self._cut(of_rows)
 
-    def _run(
-        self, kind: str, elements: Tensor, order: Tensor, operands: Sequence[Tensor], results: Sequence[Tensor]
-    ) -> None:
+    def _run(self, kind: str, elements: Tensor, operands: Sequence[Tensor], results: Sequence[Tensor]) -> None:
         if kind not in self._programs:
             key = f"symmetric_contraction {kind} {self._padded} {table_hash(self.plan.table)}"
-            self._programs[kind] = Program(f"Symmetric contraction: {kind}.", key, _REALS[self.dtype], [self._phase(kind)])
+            self._programs[kind] = Program(
+                f"Symmetric contraction: {kind}.", key, _REALS[self.dtype], [self._phase(kind)]
+            )
+        # Atoms of one element stand together, so that its coefficients stay in the first-level cache.
+        order = torch.argsort(elements, stable=True)
         padded = [self._pad(each).contiguous() for each in operands]
         tasks = max(1, min(torch.get_num_threads(), self._padded // self._lanes))
         self._programs[kind]([len(elements), order, elements, *padded, *results], tasks)
@@ -160,13 +157,4 @@ class CpuContraction:
         return torch.nn.functional.pad(values, (0, extra)) if extra else values
 
     def _cut(self, values: Tensor) -> Tensor:
-        return values[..., : self.channels] if self._padded != self.channels else values
-
-
-def table_hash(table: ContractionTable) -> str:
-    """Names everything in a table that compiled code depends on."""
-    digest = hashlib.sha256(repr((table.input_components, table.output_components, table.num_weights)).encode())
-    for term in table.terms:
-        digest.update(repr((term.output, term.weight_offset, term.coefficients.shape)).encode())
-        digest.update(term.monomials.tobytes() + (np.abs(term.coefficients) > 1e-12).tobytes())
-    return digest.hexdigest()
+        return values[..., : self.channels].contiguous() if self._padded != self.channels else values

@@ -1,5 +1,6 @@
 """A symmetric contraction as polynomials: one coefficient vector per output component and monomial."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -72,3 +73,12 @@ class ContractionPlan:
                 weight = term.weight_offset + int(product)
                 of_row[weight] = of_row.get(weight, 0.0) + float(term.coefficients[product, k, m])
         return couplings
+
+
+def table_hash(table: ContractionTable) -> str:
+    """Names everything in a table that compiled code depends on."""
+    digest = hashlib.sha256(repr((table.input_components, table.output_components, table.num_weights)).encode())
+    for term in table.terms:
+        digest.update(repr((term.output, term.weight_offset, term.coefficients.shape)).encode())
+        digest.update(term.monomials.tobytes() + (np.abs(term.coefficients) > _ZERO).tobytes())
+    return digest.hexdigest()
