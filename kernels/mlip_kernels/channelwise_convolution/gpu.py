@@ -302,7 +302,7 @@ def _shape_cases(
             parameters = launch_parameters(group.channels, lanes)
             kernel = build_kernel(name, KernelPaths(table, group, derivative, parameters.block))
             yield CompileCase(
-                f"convolution_{shape}_{kind}_{name}_{number}_block_{parameters.block}",
+                f"convolution_{shape}_{kind}_{name}_{number}_lanes_{lanes}",
                 kernel,
                 {argument: ARGUMENT_TYPES.get(argument, "*fp32") for argument in kernel.arg_names},
                 {},

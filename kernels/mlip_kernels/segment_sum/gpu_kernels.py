@@ -1,25 +1,23 @@
 """Triton kernel of the segment sum. It imports Triton, so that only what runs on a GPU may import this module."""
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["first", "columns"])
-def sum_rows(
-    values: Any,
-    order: Any,
-    begins: Any,
-    ends: Any,
-    output: Any,
-    first: Any,
-    columns: Any,
+def sum_rows(  # type: ignore[no-untyped-def]
+    values,
+    order,
+    begins,
+    ends,
+    output,
+    first,
+    columns,
     ORDERED: tl.constexpr,  # noqa: N803 – constants are capitals.
     ADD: tl.constexpr,  # noqa: N803
     ROWS: tl.constexpr,  # noqa: N803
     COLUMNS: tl.constexpr,  # noqa: N803
-) -> None:
+):
     """Sum the rows at positions begins[s] … ends[s] of each segment s, in tiles of ROWS rows and COLUMNS columns.
 
     Rows are `values[position]`, or, if ORDERED, `values[order[position] - first]`; with ADD sums are added to `output`.

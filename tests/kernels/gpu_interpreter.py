@@ -1,0 +1,15 @@
+"""Runs checks of Triton kernels in Triton's interpreter: in a process of its own, since that is chosen on import."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run_interpreted(name: str) -> None:
+    """Run the checks of the file `name` beside this one, and fail with what they print if one fails."""
+    # Threads would spend more time in waiting than in work on operands of a few dozen numbers.
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent / name)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
