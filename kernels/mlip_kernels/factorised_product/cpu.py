@@ -5,7 +5,7 @@ summed in registers, multiplied, and added to the result, which stays in the fir
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -16,8 +16,12 @@ from mlip_kernels.simd.reduction import lane_sum
 from mlip_kernels.simd.target import host_target
 
 _REALS: dict[torch.dtype, RealType] = {torch.float32: "float32", torch.float64: "float64"}
+# Whether y has one channel for all of x's, and whether the result is summed over channels.
+_FORMS = [(False, False), (False, True), (True, False), (True, True)]
 # Arguments of the program, in order.
-_ROWS, _D1, _D2, _D3, _POINTS, _CHANNELS, _X, _Y, _FIRST, _SECOND, _THIRD, _RESULT, _SCRATCH, _SHARE = range(14)
+(
+    _FORM, _ROWS, _D1, _D2, _D3, _POINTS, _CHANNELS, _X, _Y, _FIRST, _SECOND, _THIRD, _RESULT, _SCRATCH, _SHARE,
+) = range(15)  # fmt: skip
 
 
 def product(x: Tensor, y: Tensor, first: Tensor, second: Tensor, third: Tensor, summed: bool) -> Tensor:
@@ -26,19 +30,18 @@ def product(x: Tensor, y: Tensor, first: Tensor, second: Tensor, third: Tensor, 
         x, y, first, second = y, x, second, first
     rows, _, channels = x.shape
     result = x.new_empty(rows, third.shape[1], 1 if summed else channels)
-    single = y.shape[2] < channels or channels == 1
+    form = _FORMS.index((y.shape[2] < channels, summed))
     real = _REALS[x.dtype]
-    emitter = _Emitter(single, summed, _points_at_once())
     lanes = host_target().lanes(real)
-    tables = [_by_component(table.detach(), max(lanes, emitter.points)) for table in (first, second, third)]
+    tables = [_by_component(table.detach(), max(lanes, _points_at_once())) for table in (first, second, third)]
     points = tables[0].shape[1]
     tasks = max(1, min(torch.get_num_threads(), rows))
     # Of each task: a vector of every component, and a number and a vector for every point.
     share = (sum(len(table) for table in tables) + points) * lanes + points
     scratch = x.new_empty(tasks * share)
-    sizes = [rows, *(len(table) for table in tables), points, channels]
+    sizes = [form, rows, *(len(table) for table in tables), points, channels]
     arrays = [x.detach().contiguous(), y.detach().contiguous(), *tables, result, scratch]
-    _program(real, emitter)([*sizes, *arrays, share], tasks)
+    _program(real)([*sizes, *arrays, share], tasks)
     return result
 
 
@@ -56,13 +59,24 @@ def _points_at_once() -> int:
 
 
 @cache
-def _program(real: RealType, emitter: "_Emitter") -> Program:
-    return Program("Factorised product.", f"factorised_product {emitter}", real, [emitter.emit])
+def _program(real: RealType) -> Program:
+    points = _points_at_once()
+    return Program("Factorised product.", f"factorised_product {points}", real, [partial(_emit, points)])
+
+
+def _emit(points: int, code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
+    """A task's share of the rows, in the form asked for."""
+    rows = arguments.get(_ROWS)
+    for number, (single, summed) in enumerate(_FORMS):
+        with code.when(arguments.get(_FORM).compare("==", number)):
+            emitter = _Emitter(single, summed, points)
+            with code.loop((task * rows) // tasks, ((task + 1) * rows) // tasks) as row:
+                emitter.row(code, _Operands(code, arguments, task), row)
 
 
 @dataclass(frozen=True)
 class _Emitter:
-    """Emits the program.
+    """Emits the product of one row.
 
     Attributes:
         single: Whether y has one channel for all of x's.
@@ -74,13 +88,7 @@ class _Emitter:
     summed: bool
     points: int
 
-    def emit(self, code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
-        """A task's share of the rows."""
-        rows = arguments.get(_ROWS)
-        with code.loop((task * rows) // tasks, ((task + 1) * rows) // tasks) as row:
-            self._row(code, _Operands(code, arguments, task), row)
-
-    def _row(self, code: Code, operands: "_Operands", row: Index) -> None:
+    def row(self, code: Code, operands: "_Operands", row: Index) -> None:
         if self.single:
             self._single_values(code, operands, row)
         if self.summed:
