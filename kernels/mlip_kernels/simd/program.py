@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlip_kernels.simd.cache import cache_folder
+from mlip_kernels.simd.cache import cache_folder, folder_of_this_process
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
 from mlip_kernels.simd.target import host_target
 
-# What Numba compiles; everything else of a program is emitted by `run_phase`. The types are given so that it is emitted
-# once only: Numba counts the turns of parallel loops without a sign.
+# What Numba compiles; everything else of a program is emitted by `run_phase`. Numba counts the turns of parallel loops
+# without a sign: the conversion saves it from emitting phases for both types.
 _SOURCE = '''"""{title}"""
 
-from numba import njit, prange
+from numba import int64, njit, prange
 
 
-@njit("void(int64[::1], int64, int64, int64)", error_model="numpy")
+@njit(error_model="numpy")
 def phase_of_task(arguments, phase, task, tasks):
     run_phase(arguments, phase, task, tasks)
 
@@ -34,7 +34,7 @@ def phase_of_task(arguments, phase, task, tasks):
 def run(arguments, phases, tasks):
     for phase in range(phases):
         for task in prange(tasks):
-            phase_of_task(arguments, phase, task, tasks)
+            phase_of_task(arguments, phase, int64(task), tasks)
 '''
 
 # A phase of a program: emits what one of several tasks that run at once does.
@@ -83,7 +83,7 @@ def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int], None]:
     name = "mlip_program_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     known = sys.modules.get(name)
     if known is None:
-        path = _written(cache_folder() / f"{name}.py", _SOURCE.format(title=program.title))
+        path = _kept(f"{name}.py", _SOURCE.format(title=program.title))
         known = ModuleType(name)
         known.__file__ = str(path)
         known.__dict__["run_phase"] = _phase_intrinsic(program)
@@ -122,6 +122,15 @@ def _phase_intrinsic(program: Program) -> Any:
         return signature, emit
 
     return intrinsic(run_phase)
+
+
+def _kept(name: str, text: str) -> Path:
+    """The file of this name in the cache, or elsewhere if that cannot be written to."""
+    folder = cache_folder()
+    try:
+        return _written(folder / name, text)
+    except OSError as error:
+        return _written(folder_of_this_process(folder, error.strerror) / name, text)
 
 
 def _written(path: Path, text: str) -> Path:
