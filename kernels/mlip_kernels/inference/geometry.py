@@ -132,19 +132,24 @@ def emit_forces(space: Space, harmonics: Harmonics, tile: Tile, edge_slots: int)
     virial = arguments.wides("virials").at(space.task * 9)
     with code.loop(tile.first, tile.first + tile.rows) as atom:
         first = starts.get(atom)
+        zero = code.number(0.0)
+        pulls = [code.variable(zero) for _ in range(3)]
+        virials = [code.variable(zero) for _ in range(9)]
         with code.loop(first, first + kept.get(atom)) as edge:
             received = edge_sums.at(edge * edge_slots)
             gradient = harmonics.gradient(code, values.at(edge * harmonics.dim), received)
-            force = _vector_gradient(code, gradient, received.get(0), distances.get(edge), directions.at(edge * 3))
+            distance, direction = distances.get(edge), directions.at(edge * 3)
+            force = _vector_gradient(code, gradient, received.get(0), distance, direction)
             sender = senders.get(edge)
-            distance = distances.get(edge)
             for axis in range(3):
-                wide = force[axis].wide()
-                forces.add(atom * 3 + axis, wide)
-                forces.add(sender * 3 + axis, -wide)
+                pulls[axis].add(force[axis])
+                forces.add(sender * 3 + axis, -force[axis].wide())
                 for other in range(3):
-                    vector = (directions.get(edge * 3 + other) * distance).wide()
-                    virial.add(other * 3 + axis, vector * wide)
+                    virials[other * 3 + axis].add(direction.get(other) * distance * force[axis])
+        for axis in range(3):
+            forces.add(atom * 3 + axis, pulls[axis].get().wide())
+        for place in range(9):
+            virial.add(place, virials[place].get().wide())
 
 
 def _vector_gradient(code: Code, gradient: list[Real], slope: Real, distance: Real, direction: Reals) -> list[Real]:
