@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mlip_kernels.simd.cache import cache_folder, folder_of_this_process
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
+from mlip_kernels.simd.notice import notice_of_compiling
 from mlip_kernels.simd.target import host_target
 
 # What Numba compiles; everything else of a program is emitted by `run_phase`. Numba counts the turns of parallel loops
@@ -90,7 +91,8 @@ def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int], None]:
         # Numba finds the file of a function, and so its cache, by the function's module.
         sys.modules[name] = known
         try:
-            exec(compile(path.read_text(), str(path), "exec"), known.__dict__)
+            with notice_of_compiling(program.title, path):
+                exec(compile(path.read_text(), str(path), "exec"), known.__dict__)
         except BaseException:
             del sys.modules[name]
             raise
