@@ -1,46 +1,34 @@
 """Checks of the contraction's Triton kernels, run by `test_kernels_gpu_contraction.py` in Triton's interpreter."""
 
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from edge_cases import normal
 from test_kernels_contraction import random_operands, random_table
 from torch import Tensor
 
 from mlip_kernels.gpu_shapes import contraction_shape
-from mlip_kernels.symmetric_contraction import ContractionTable, ReferenceContraction, gpu_source
+from mlip_kernels.symmetric_contraction import ContractionTable, ReferenceContraction, gpu_source, op
 from mlip_kernels.symmetric_contraction.gpu import GpuContraction
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5}
 
 
-class Contract(torch.autograd.Function):
-    """A contraction whose derivatives are composed as the docstring of `gpu` tells; `fixed` has elements and order."""
+def with_gpu_kernels(table: ContractionTable, channels: int) -> op.KernelContraction:
+    """The registered operation of a table, which takes Triton's kernels for tensors on the CPU."""
+    program = GpuContraction(table, channels)
 
-    @staticmethod
-    def forward(ctx: Any, operation: GpuContraction, x: Tensor, c: Tensor, *fixed: Tensor) -> Tensor:
-        ctx.operation, ctx.fixed = operation, fixed
-        ctx.save_for_backward(x, c)
-        return operation.forward(x, c, *fixed)
+    def taking(run: Callable[..., Any]) -> Callable[..., Any]:
+        # The last operand is the key of the table.
+        return lambda *operands: run(*operands[:-1])
 
-    @staticmethod
-    def backward(ctx: Any, received: Tensor) -> Any:
-        return None, *Derive.apply(ctx.operation, received, *ctx.saved_tensors, *ctx.fixed), None, None
-
-
-class Derive(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, operation: GpuContraction, received: Tensor, x: Tensor, c: Tensor, *fixed: Tensor) -> Any:
-        ctx.operation, ctx.fixed = operation, fixed
-        ctx.save_for_backward(received, x, c)
-        return operation.gradients(received, x, c, *fixed)
-
-    @staticmethod
-    def backward(ctx: Any, a: Tensor, b: Tensor) -> Any:
-        received, x, c = ctx.saved_tensors
-        of_received = ctx.operation.tangent(x, c, a, b, *ctx.fixed)
-        return None, of_received, *ctx.operation.gradients_tangent(received, x, c, a, b, *ctx.fixed), None, None
+    op.contract.register_kernel("cpu")(taking(program.forward))
+    op.gradients.register_kernel("cpu")(taking(program.gradients))
+    op.tangent.register_kernel("cpu")(taking(program.tangent))
+    op.gradients_tangent.register_kernel("cpu")(taking(program.gradients_tangent))
+    return op.KernelContraction(table)
 
 
 def derivatives(output: Tensor, operands: list[Tensor]) -> list[Tensor]:
@@ -55,19 +43,16 @@ def check_against_reference(table: ContractionTable, channels: int, dtype: torch
     features, weights = (features * 0.5).requires_grad_(), (weights * 0.5).requires_grad_()
     expected = ReferenceContraction(table)(features, weights, elements)
     wanted = [expected, *derivatives(expected, [features, weights])]
-    operation = GpuContraction(table, channels)
+    operation = with_gpu_kernels(table, channels).to(dtype)
     x, w = (operand.detach().to(dtype).requires_grad_() for operand in (features, weights))
-    collapse = torch.tensor(operation.plan.collapse, dtype=dtype)
-    output = Contract.apply(operation, x, collapse @ w, elements, elements.argsort(stable=True))
-    output = output.flatten(1)
+    output = operation(x, w, elements)
     for actual, exact in zip([output, *derivatives(output, [x, w])], wanted, strict=True):
         assert actual.dtype == dtype
         scale = 1.0 + exact.abs().max().item() if exact.numel() else 1.0
         torch.testing.assert_close(actual.detach().double(), exact.detach(), rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("seed", [1, 4])
+@pytest.mark.parametrize(("seed", "dtype"), [(1, torch.float64), (4, torch.float32)])
 def test_values_and_derivatives_equal_those_of_the_reference(seed: int, dtype: torch.dtype) -> None:
     check_against_reference(random_table(seed), 3, dtype)
 
@@ -86,14 +71,29 @@ def test_no_atoms() -> None:
     check_against_reference(contraction_shape(1, (0, 1), 2), 2, torch.float32, num_nodes=0)
 
 
-def test_derivatives_equal_finite_differences() -> None:
-    table = contraction_shape(1, (0, 1), 2)
-    operation = GpuContraction(table, 1)
-    generator = np.random.default_rng(0)
-    elements = torch.tensor([1, 0])
-    x = torch.tensor(generator.normal(size=(2, 4, 1)), requires_grad=True)
-    c = torch.tensor(generator.normal(size=(2, len(operation.plan.rows), 1)), requires_grad=True)
-    fixed = elements, elements.argsort()
+def test_the_registered_operations() -> None:
+    """First and second derivatives by finite differences, and what torch asks of operations."""
+    table = contraction_shape(1, (0,), 2)
+    operation = with_gpu_kernels(table, 1)
+    x, _, elements = random_operands(table, 1, 1, 1, 0)
+    c, d, received = normal(3, (1, len(operation.collapse), 1), (1, len(operation.collapse), 1), (1, 1, 1))
+    y = 2 * x
+    for operand in (x, y, c, d, received):
+        operand.requires_grad_()
+    key = operation.key
     # Random projections in the place of whole Jacobians: each covers all entries.
-    assert torch.autograd.gradcheck(lambda x, c: Contract.apply(operation, x, c, *fixed), (x, c), fast_mode=True)
-    assert torch.autograd.gradgradcheck(lambda x, c: Contract.apply(operation, x, c, *fixed), (x, c), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x, c: op.contract(x, c, elements, key), (x, c), fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x, c: op.contract(x, c, elements, key), (x, c), fast_mode=True)
+    torch.library.opcheck(op.contract, (x, c, elements, key))
+    torch.library.opcheck(op.gradients, (received, x, c, elements, key))
+    torch.library.opcheck(op.tangent, (x, c, y, d, elements, key))
+    torch.library.opcheck(op.gradients_tangent, (received, x, c, y, d, elements, key))
+
+
+def test_an_order_may_be_given() -> None:
+    table = contraction_shape(1, (0, 1), 2)
+    program = GpuContraction(table, 2)
+    x, _, elements = random_operands(table, 4, 2, 2, 0)
+    (c,) = normal(3, (2, len(program.plan.rows), 2))
+    backwards = elements.argsort(stable=True, descending=True).flip(0)
+    assert torch.equal(program.forward(x, c, elements, backwards), program.forward(x, c, elements))

@@ -1,7 +1,6 @@
 """Checks of the convolution's Triton kernels, run by `test_kernels_gpu_convolution.py` in Triton's interpreter."""
 
 from dataclasses import astuple, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from mlip_kernels.channelwise_convolution import (
     ReferenceConvolution,
     gpu,
     gpu_groups,
+    op,
 )
-from mlip_kernels.channelwise_convolution.gpu import GpuConvolution, Gradients, SentEdges
+from mlip_kernels.channelwise_convolution.gpu import GpuConvolution, SentEdges
 from mlip_kernels.channelwise_convolution.gpu_source import Wanted
 from mlip_kernels.edges import EdgeTopology
 from mlip_kernels.gpu_shapes import convolution_shape
@@ -27,10 +27,6 @@ from mlip_kernels.gpu_shapes import convolution_shape
 NO_PLACES = torch.empty(0)
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5}
 ORIGIN, SPACING, KNOTS = 0.25, 0.5, 7
-
-
-def starts_of(edges: EdgeTopology) -> Tensor:
-    return torch.searchsorted(edges.receivers, torch.arange(edges.num_nodes + 1))
 
 
 def operands_of(table: ConvolutionTable, edges: EdgeTopology, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,9 +61,9 @@ def check_against_reference(table: ConvolutionTable, edges: EdgeTopology, dtype:
     (received,) = normal(6, tuple(expected.shape), dtype=dtype)
     gradients = torch.autograd.grad(expected, exact, received.double())
     operation = GpuConvolution(table)
-    graph = NO_PLACES, edges.senders, starts_of(edges)
+    graph = NO_PLACES, edges.senders, edges.starts
     assert_near(operation.forward(*operands, *graph), expected.detach(), dtype)
-    result = operation.gradients(received, *operands, *graph)
+    result = operation.derivatives(received, *operands, *graph)
     assert result.lengths is None
     for actual, gradient in zip((result.features, result.harmonics, result.weights), gradients, strict=True):
         assert_near(actual, gradient, dtype)
@@ -124,113 +120,88 @@ def test_tabulated_weights_equal_those_by_scipy(derivative: int) -> None:
     # The first three edges lie outside of the table, and one on a knot.
     lengths = torch.tensor([0.05, 2.4, 3.1, ORIGIN + SPACING, 0.3, 1.61, 2.2], dtype=torch.float64)
     (coefficients,) = normal(8, (KNOTS, table.weight_dim))
-    operation = GpuConvolution(table, derivative)
-    result = operation.forward(features, harmonics, coefficients, places_of(lengths), edges.senders, starts_of(edges))
+    operation = GpuConvolution(table, tabulated=True)
+    graph = places_of(lengths), edges.senders, edges.starts
+    result = operation.forward(features, harmonics, coefficients, *graph, derivative)
     weights = interpolated(coefficients, lengths, derivative)
     assert_near(result, ReferenceConvolution(table)(features, harmonics, weights, edges), torch.float64)
 
 
-@cache
-def family(table: ConvolutionTable, derivative: int | None) -> GpuConvolution:
-    return GpuConvolution(table, derivative)
+@pytest.fixture
+def operation() -> op.KernelConvolution:
+    """The registered operation of a small table, which takes Triton's kernels for tensors on the CPU."""
+    coupling = np.random.default_rng(0).normal(size=(1, 3, 1))
+    table = ConvolutionTable((ConvolutionPath(0, 1, 0, 0, 2, 0, 2, coupling),), 2, 4, 2, 2)
+    programs = {tabulated: GpuConvolution(table, tabulated) for tabulated in (False, True)}
 
+    @op.convolve.register_kernel("cpu")
+    def _(*operands: Any) -> Tensor:
+        *tensors, _, derivative = operands
+        return programs[derivative != op.GIVEN].forward(*tensors, max(derivative, 0))
 
-class Convolve(torch.autograd.Function):
-    """A convolution whose derivatives are convolutions; `fixed` is table, derivative, senders and starts."""
+    @op.gradients.register_kernel("cpu")
+    def _(*operands: Any) -> tuple[Tensor, ...]:
+        *tensors, _, derivative = operands
+        features, per_edge, weights = programs[derivative != op.GIVEN].gradients(*tensors, max(derivative, 0))
+        places = torch.zeros_like(tensors[4])
+        if derivative != op.GIVEN:
+            places[:-2] = per_edge[:, 0]
+            per_edge[:, 0] = 0.0
+        return features, per_edge, weights, places
 
-    @staticmethod
-    def forward(ctx: Any, fixed: Any, x: Tensor, y: Tensor, w: Tensor, lengths: Tensor | None) -> Tensor:
-        ctx.fixed, ctx.lengths = fixed, lengths
-        ctx.save_for_backward(x, y, w)
-        return convolve(fixed, x, y, w, lengths)
-
-    @staticmethod
-    def backward(ctx: Any, received: Tensor) -> Any:
-        return None, *Derive.apply(ctx.fixed, received, *ctx.saved_tensors, ctx.lengths)
-
-
-class Derive(torch.autograd.Function):
-    """The first derivatives, whose derivatives are composed as the docstring of `gpu` tells."""
-
-    @staticmethod
-    def forward(ctx: Any, fixed: Any, received: Tensor, x: Tensor, y: Tensor, w: Tensor, lengths: Tensor | None) -> Any:
-        ctx.fixed, ctx.lengths = fixed, lengths
-        ctx.save_for_backward(received, x, y, w)
-        found = derive(fixed, received, x, y, w, lengths)
-        return found.features, found.harmonics, found.weights, found.lengths
-
-    @staticmethod
-    def backward(ctx: Any, a: Tensor, b: Tensor, c: Tensor, d: Tensor | None) -> Any:
-        (received, x, y, w), lengths, fixed = ctx.saved_tensors, ctx.lengths, ctx.fixed
-        terms = [(fixed, a, y, w), (fixed, x, b, w), (fixed, x, y, c)]
-        if d is not None:
-            terms.append((replace_derivative(fixed), x, d[:, None] * y, w))
-        of_received = sum(convolve(*term, lengths) for term in terms)
-        found = [derive(term[0], received, *term[1:], lengths) for term in terms]
-        of_x = sum(each.features for number, each in enumerate(found) if number != 0)
-        of_w = sum(each.weights for number, each in enumerate(found) if number != 2)
-        of_y = found[0].harmonics + found[2].harmonics
-        of_lengths = None
-        if d is not None:
-            of_y = of_y + d[:, None] * found[3].harmonics
-            of_lengths = sum(each.lengths for each in found)
-        return None, of_received, of_x, of_y, of_w, of_lengths
-
-
-def convolve(fixed: Any, x: Tensor, y: Tensor, w: Tensor, lengths: Tensor | None) -> Tensor:
-    table, derivative, senders, starts = fixed
-    places = NO_PLACES if lengths is None else places_of(lengths)
-    return family(table, derivative).forward(x, y, w, places, senders, starts)
-
-
-def derive(fixed: Any, received: Tensor, x: Tensor, y: Tensor, w: Tensor, lengths: Tensor | None) -> Gradients:
-    table, derivative, senders, starts = fixed
-    places = NO_PLACES if lengths is None else places_of(lengths)
-    return family(table, derivative).gradients(received, x, y, w, places, senders, starts)
-
-
-def replace_derivative(fixed: Any) -> Any:
-    table, derivative, senders, starts = fixed
-    return table, derivative + 1, senders, starts
+    return op.KernelConvolution(table)
 
 
 @pytest.mark.parametrize("tabulated", [False, True], ids=["given", "tabulated"])
-def test_first_and_second_derivatives(tabulated: bool) -> None:
-    coupling = np.random.default_rng(0).normal(size=(1, 3, 1))
-    table = ConvolutionTable((ConvolutionPath(0, 1, 0, 0, 2, 0, 2, coupling),), 2, 4, 2, 2)
+def test_the_registered_operation(operation: op.KernelConvolution, tabulated: bool) -> None:
+    """First and second derivatives by finite differences, and what torch asks of an operation."""
     edges = random_edges([1, 0, 1], 4)
-    x, y, w = (operand.requires_grad_() for operand in operands_of(table, edges, torch.float64))
-    fixed = table, 0 if tabulated else None, edges.senders, starts_of(edges)
-    operands: tuple[Tensor | None, ...] = (x, y, w, None)
+    x, y, w = operands_of(operation.table, edges, torch.float64)
+    y, lengths, places = y[:, 1:], torch.tensor([0.4, 0.9], dtype=torch.float64), NO_PLACES
     if tabulated:
-        (coefficients,) = normal(8, (5, table.weight_dim))
-        lengths = torch.tensor([0.4, 0.9], dtype=torch.float64)
-        operands = (x, y, coefficients.requires_grad_(), lengths.requires_grad_())
+        (w,) = normal(8, (5, operation.table.weight_dim))
+        places = places_of(lengths)
+    for operand in (x, y, w, lengths):
+        operand.requires_grad_()
+    constant = torch.ones(2, 1, dtype=torch.float64)
+
+    def function(x: Tensor, y: Tensor, w: Tensor, *lengths: Tensor) -> Tensor:
+        harmonics = torch.cat([constant, y], 1)
+        if tabulated:
+            return operation.tabulated(x, harmonics, w, places_of(*lengths), edges)
+        return operation(x, harmonics, w, edges)
+
+    operands = (x, y, w, lengths) if tabulated else (x, y, w)
     # Random projections in the place of whole Jacobians: each covers all entries.
-    assert torch.autograd.gradcheck(lambda *args: Convolve.apply(fixed, *args), operands, fast_mode=True)
-    assert torch.autograd.gradgradcheck(lambda *args: Convolve.apply(fixed, *args), operands, fast_mode=True)
+    assert torch.autograd.gradcheck(function, operands, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
+    harmonics = torch.cat([constant, y.detach()], 1).requires_grad_()
+    key = operation.key, 0 if tabulated else op.GIVEN
+    torch.library.opcheck(op.convolve, (x, harmonics, w, places, edges.senders, edges.starts, *key))
+    received = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(op.gradients, (received, x, harmonics, w, places, edges.senders, edges.starts, *key))
 
 
-@pytest.mark.parametrize("derivative", [None, 0])
-def test_each_derivative_alone_is_that_of_all(derivative: int | None) -> None:
+@pytest.mark.parametrize("tabulated", [False, True], ids=["given", "tabulated"])
+def test_each_derivative_alone_is_that_of_all(tabulated: bool) -> None:
     table = convolution_shape((2, 1), 1, even=False)
     edges = random_edges([2, 0, 1], 4)
     features, harmonics, weights = operands_of(table, edges, torch.float32)
     places = NO_PLACES
-    if derivative is not None:
+    if tabulated:
         places = places_of(torch.tensor([0.4, 1.1, 1.9]))
         (weights,) = normal(8, (KNOTS, table.weight_dim), dtype=torch.float32)
     (received,) = normal(6, (edges.num_nodes, table.output_dim), dtype=torch.float32)
-    operands = received, features, harmonics, weights, places, edges.senders, starts_of(edges)
-    operation = GpuConvolution(table, derivative)
-    whole = operation.gradients(*operands, SentEdges.of(edges.senders, edges.num_nodes))
+    operands = received, features, harmonics, weights, places, edges.senders, edges.starts
+    operation = GpuConvolution(table, tabulated)
+    whole = operation.derivatives(*operands, sent=SentEdges.of(edges.senders, edges.num_nodes))
     none = Wanted(False, False, False, False)
-    assert astuple(operation.gradients(*operands, wanted=none)) == (None, None, None, None)
+    assert astuple(operation.derivatives(*operands, wanted=none)) == (None, None, None, None)
     for name in ("features", "harmonics", "weights", "lengths"):
-        alone = operation.gradients(*operands, wanted=replace(none, **{name: True}))
+        alone = operation.derivatives(*operands, wanted=replace(none, **{name: True}))
         for other in ("features", "harmonics", "weights", "lengths"):
             found = getattr(alone, other)
             if other != name:
                 assert found is None
-            elif derivative is not None or name != "lengths":
+            elif tabulated or name != "lengths":
                 assert torch.equal(found, getattr(whole, name))

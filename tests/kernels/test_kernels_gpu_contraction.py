@@ -36,7 +36,7 @@ def test_groups_of_a_usual_mace_are_of_equal_size() -> None:
     plan = ContractionPlan(contraction_shape(3, (0, 1), 3))
     for groups, limit in (
         (atom_groups(plan, False), 128),
-        (atom_groups(plan, True), 64),
+        (atom_groups(plan, True), 48),
         (coefficient_groups(plan, 4), 96),
         (coefficient_groups(plan, 8), 48),
     ):

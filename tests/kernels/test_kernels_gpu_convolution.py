@@ -5,6 +5,7 @@ import pytest
 from gpu_interpreter import run_interpreted
 
 from mlip_kernels.channelwise_convolution import ConvolutionPath, ConvolutionTable
+from mlip_kernels.channelwise_convolution.gpu import GpuConvolution
 from mlip_kernels.channelwise_convolution.gpu_groups import Task, path_groups
 from mlip_kernels.channelwise_convolution.gpu_source import coefficients_source
 from mlip_kernels.channelwise_convolution.gpu_text import KernelPaths, nonzero_couplings
@@ -45,6 +46,12 @@ def test_rounding_leaves_no_couplings() -> None:
     assert len(couplings) == 6
     assert all(coupling[place] == value for place, value in couplings.items())
     assert nonzero_couplings(ConvolutionPath(0, 0, 0, 0, 1, 0, 1, np.zeros((1, 1, 1)))) == {}
+
+
+def test_columns_without_a_path_are_refused() -> None:
+    path = ConvolutionPath(0, 0, 0, 0, 1, 0, 1, np.ones((1, 1, 1)))
+    with pytest.raises(ValueError, match="1 weights and 1 output columns, and the table has 2 and 1"):
+        GpuConvolution(ConvolutionTable((path,), 1, 1, 2, 1))
 
 
 def test_weights_of_edges_have_no_coefficients() -> None:

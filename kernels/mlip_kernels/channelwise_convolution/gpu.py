@@ -68,7 +68,7 @@ class SentEdges:
 
 
 @dataclass(frozen=True)
-class Gradients:
+class Derivatives:
     """Derivatives for each operand, None where not wanted: those for `lengths` are [edges], others like the operand."""
 
     features: Tensor | None
@@ -82,17 +82,36 @@ class GpuConvolution:
 
     Args:
         table: The couplings.
-        derivative: None where weights are given for every edge; else they are this derivative of a radial table.
+        tabulated: Whether weights are given for every edge, or interpolated from a radial table.
+
+    Raises:
+        ValueError: there are columns of weights or of the output that belong to no path.
     """
 
-    def __init__(self, table: ConvolutionTable, derivative: int | None = None) -> None:
+    def __init__(self, table: ConvolutionTable, tabulated: bool = False) -> None:
+        widths = (
+            [path.channels for path in table.paths],
+            [path.channels * path.coefficients.shape[2] for path in table.paths],
+        )
+        if (sum(widths[0]), sum(widths[1])) != (table.weight_dim, table.output_dim):
+            raise ValueError(
+                f"the paths have {sum(widths[0])} weights and {sum(widths[1])} output columns, and the table tells "
+                f"{table.weight_dim} and {table.output_dim}: leave no column out."
+            )
         self.table = table
-        self.derivative = derivative
+        self.tabulated = tabulated
         self._kernels: dict[tuple[str, KernelPaths, Wanted | None], Any] = {}
-        self._groups: dict[tuple[Task, int], list[KernelPaths]] = {}
+        self._groups: dict[tuple[Task, int, int | None], list[KernelPaths]] = {}
 
     def forward(
-        self, features: Tensor, harmonics: Tensor, weights: Tensor, places: Tensor, senders: Tensor, starts: Tensor
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        weights: Tensor,
+        places: Tensor,
+        senders: Tensor,
+        starts: Tensor,
+        derivative: int = 0,
     ) -> Tensor:
         """Convolve.
 
@@ -105,13 +124,14 @@ class GpuConvolution:
                 outermost four where it lies outside.
             senders: int64 [edges].
             starts: First edge of each receiver, and the number of edges, int64 [nodes + 1].
+            derivative: With a table, the order of the derivative of the weights with respect to the length.
 
         Returns:
             [nodes, output_dim].
         """
         output = features.new_empty(len(starts) - 1, self.table.output_dim)
         read = (features.contiguous(), harmonics.contiguous(), *self._weight_operands(weights, places))
-        for kernel in self._kernel_paths("forward", features):
+        for kernel in self._kernel_paths("forward", features, derivative):
             grid = (len(output), _blocks(kernel))
             launch(self._kernel("forward", kernel), grid, (starts, senders, *read, output), {})
         return output
@@ -125,9 +145,35 @@ class GpuConvolution:
         places: Tensor,
         senders: Tensor,
         starts: Tensor,
+        derivative: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of `sum(received * forward(...))` with respect to features, per edge, and weights or table.
+
+        Those per edge, [edges, harmonics_dim], are the derivatives with respect to the harmonics; with a table, column
+        0 is that with respect to the length, since the harmonic of degree 0 is a constant.
+        """
+        operands = received, features, harmonics, weights, places, senders, starts
+        found = self.derivatives(*operands, derivative)
+        assert found.features is not None
+        assert found.harmonics is not None
+        assert found.weights is not None
+        if found.lengths is not None:
+            found.harmonics[:, 0] = found.lengths
+        return found.features, found.harmonics, found.weights
+
+    def derivatives(
+        self,
+        received: Tensor,
+        features: Tensor,
+        harmonics: Tensor,
+        weights: Tensor,
+        places: Tensor,
+        senders: Tensor,
+        starts: Tensor,
+        derivative: int = 0,
         sent: SentEdges | None = None,
         wanted: Wanted = Wanted(),  # noqa: B008 – it is frozen.
-    ) -> Gradients:
+    ) -> Derivatives:
         """Derivatives of `sum(received * forward(...))`, other arguments as there.
 
         Edges are taken in ranges whose buffers keep within a fixed size. Every sum has a fixed order, so that equal
@@ -141,26 +187,24 @@ class GpuConvolution:
         of_features = torch.zeros_like(features) if wanted.features else None
         of_harmonics = torch.zeros_like(harmonics) if wanted.harmonics else None
         of_weights = of_lengths = None
-        if self.derivative is None:
-            of_weights = torch.empty_like(weights) if wanted.weights else None
-        else:
+        if self.tabulated:
             of_lengths = harmonics.new_zeros(len(senders)) if wanted.lengths else None
-        if self.derivative is not None and wanted.weights:
-            of_weights = self._of_coefficients(received, features, harmonics, weights, places, senders, starts)
+            if wanted.weights:
+                operands = received, features, harmonics, weights, places, senders, starts
+                of_weights = self._of_coefficients(*operands, derivative)
+        elif wanted.weights:
+            of_weights = torch.empty_like(weights, memory_format=torch.contiguous_format)
         # What the kernel of this pass is asked for: the fourth derivative of a cubic is zero.
-        given = self.derivative is None
-        wanted = replace(
-            wanted, weights=wanted.weights and given, lengths=wanted.lengths and self.derivative in (0, 1, 2)
-        )
+        sloped = self.tabulated and derivative < 3
+        wanted = replace(wanted, weights=wanted.weights and not self.tabulated, lengths=wanted.lengths and sloped)
         if not any(astuple(wanted)):
-            return Gradients(of_features, of_harmonics, of_weights, of_lengths)
-        operands = self._weight_operands(weights, places)
-        read = (features.contiguous(), harmonics.contiguous(), *operands, received.contiguous())
+            return Derivatives(of_features, of_harmonics, of_weights, of_lengths)
+        read = (features.contiguous(), harmonics.contiguous(), *self._weight_operands(weights, places))
         if sent is None:
             sent = SentEdges.of(senders, len(features))
         for first, last, first_node, last_node in self._ranges(starts, len(senders), features.element_size()):
             buffer = features.new_zeros(last - first if wanted.features else 0, self.table.input_dim)
-            for kernel in self._kernel_paths("gradients", features):
+            for kernel in self._kernel_paths("gradients", features, derivative):
                 columns = summed_columns(kernel, wanted)
                 summed = features.new_empty(_blocks(kernel), last - first, len(columns))
                 # What is not wanted is not written to, and any pointer will do.
@@ -168,13 +212,13 @@ class GpuConvolution:
                 launch(
                     self._kernel("gradients", kernel, wanted),
                     (last_node - first_node, _blocks(kernel)),
-                    (starts, senders, first_node, first, last, *read, *written),
+                    (starts, senders, first_node, first, last, *read, received.contiguous(), *written),
                     {},
                 )
                 _add_summed(summed.sum(0), columns, of_harmonics, of_lengths, slice(first, last))
             if of_features is not None:
                 gather_sum(buffer, sent.edges, *sent.positions(senders, first, last), of_features, first)
-        return Gradients(of_features, of_harmonics, of_weights, of_lengths)
+        return Derivatives(of_features, of_harmonics, of_weights, of_lengths)
 
     def _of_coefficients(
         self,
@@ -185,6 +229,7 @@ class GpuConvolution:
         places: Tensor,
         senders: Tensor,
         starts: Tensor,
+        derivative: int,
     ) -> Tensor:
         knots, width = weights.shape
         intervals, order = _intervals(places, knots).sort(stable=True)
@@ -194,7 +239,7 @@ class GpuConvolution:
         parts = min(max(len(order) // ((knots - 3) * _EDGES_OF_PART), 1), _MOST_PARTS)
         partial = features.new_zeros(parts, knots - 3, 4, width)
         operands = (features.contiguous(), harmonics.contiguous(), places.contiguous(), len(senders), knots)
-        for kernel in self._kernel_paths("coefficients", features):
+        for kernel in self._kernel_paths("coefficients", features, derivative):
             launch(
                 self._kernel("coefficient_gradients", kernel),
                 (knots - 3, _blocks(kernel), parts),
@@ -208,16 +253,16 @@ class GpuConvolution:
         return gradient
 
     def _weight_operands(self, weights: Tensor, places: Tensor) -> tuple[Tensor | int, ...]:
-        if self.derivative is None:
+        if not self.tabulated:
             return (weights.contiguous(),)
         return places.contiguous(), places.numel() - 2, weights.contiguous(), len(weights)
 
-    def _kernel_paths(self, task: Task, features: Tensor) -> list[KernelPaths]:
-        key = task, features.element_size()
+    def _kernel_paths(self, task: Task, features: Tensor, derivative: int) -> list[KernelPaths]:
+        key = task, features.element_size(), derivative if self.tabulated else None
         if key not in self._groups:
             self._groups[key] = [
-                KernelPaths(self.table, group, self.derivative, launch_parameters(group.channels).block)
-                for group in path_groups(self.table, *key)
+                KernelPaths(self.table, group, key[2], launch_parameters(group.channels).block)
+                for group in path_groups(self.table, task, key[1])
             ]
         return self._groups[key]
 

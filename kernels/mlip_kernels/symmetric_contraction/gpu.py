@@ -52,26 +52,28 @@ class GpuContraction:
         self.channels = channels
         self._kernels: dict[tuple[str, int, bool], list[Any]] = {}
 
-    def forward(self, features: Tensor, coefficients: Tensor, elements: Tensor, order: Tensor) -> Tensor:
+    def forward(self, features: Tensor, coefficients: Tensor, elements: Tensor, order: Tensor | None = None) -> Tensor:
         """Contract.
 
         Args:
             features: [nodes, input_components, channels].
             coefficients: `plan.collapse @ weights`, [elements, rows, channels].
             elements: Number of each atom's element, int64 [nodes].
-            order: Atoms in the order of elements, int64 [nodes].
+            order: Atoms in the order of elements, int64 [nodes]; sorted anew where it is not given.
 
         Returns:
             [nodes, num_outputs, channels].
         """
+        order = _by_element(elements) if order is None else order
         output = features.new_zeros(len(features), self.plan.num_outputs, self.channels)
         return self._of_atoms("forward", elements, order, [features, coefficients], output, tangent=False)
 
     def gradients(
-        self, received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor, order: Tensor
+        self, received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor, order: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Gradients of `sum(received * forward)` with respect to features and coefficients."""
         operands = [received, features, coefficients]
+        order = _by_element(elements) if order is None else order
         output = torch.zeros_like(features)
         of_features = self._of_atoms("of_features", elements, order, operands, output, tangent=False)
         return of_features, self._of_elements([received, features], coefficients, elements, order, tangent=False)
@@ -83,10 +85,11 @@ class GpuContraction:
         feature_tangents: Tensor,
         coefficient_tangents: Tensor,
         elements: Tensor,
-        order: Tensor,
+        order: Tensor | None = None,
     ) -> Tensor:
         """Derivative of `forward` along changes of features and coefficients."""
         operands = [features, coefficients, feature_tangents, coefficient_tangents]
+        order = _by_element(elements) if order is None else order
         output = features.new_zeros(len(features), self.plan.num_outputs, self.channels)
         return self._of_atoms("forward", elements, order, operands, output, tangent=True)
 
@@ -98,10 +101,11 @@ class GpuContraction:
         feature_tangents: Tensor,
         coefficient_tangents: Tensor,
         elements: Tensor,
-        order: Tensor,
+        order: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Derivative of `gradients` along changes of features and coefficients."""
         operands = [received, features, coefficients, feature_tangents, coefficient_tangents]
+        order = _by_element(elements) if order is None else order
         output = torch.zeros_like(features)
         of_features = self._of_atoms("of_features", elements, order, operands, output, tangent=True)
         operands = [received, features, feature_tangents]
@@ -138,6 +142,10 @@ class GpuContraction:
             shape = KernelShape(self.plan, self.channels, launch_parameters(self.channels).block, tangent)
             self._kernels[key] = build_kernels(name, shape, itemsize)
         return self._kernels[key]
+
+
+def _by_element(elements: Tensor) -> Tensor:
+    return elements.argsort(stable=True)
 
 
 def build_kernels(name: str, shape: KernelShape, itemsize: int) -> list[Any]:

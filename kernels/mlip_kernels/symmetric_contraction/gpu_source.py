@@ -16,6 +16,7 @@ from mlip_kernels.triton_source import KernelText
 
 # Coefficients that a kernel which keeps none in registers goes through: what the compiler takes grows faster than that.
 _ROWS = 128
+_ROWS_WITH_TANGENTS = 48
 # Bytes, a lane, of the sums that a kernel keeps for coefficients.
 _SUMS = 384
 
@@ -81,8 +82,8 @@ def monomial_groups(plan: ContractionPlan, limit: int) -> list[MonomialGroup]:
 
 
 def atom_groups(plan: ContractionPlan, tangent: bool) -> list[MonomialGroup]:
-    """Groups for `forward_source` and `features_source`; with tangents each coefficient counts twice."""
-    return monomial_groups(plan, _ROWS // 2 if tangent else _ROWS)
+    """Groups for `forward_source` and `features_source`."""
+    return monomial_groups(plan, _ROWS_WITH_TANGENTS if tangent else _ROWS)
 
 
 def coefficient_groups(plan: ContractionPlan, itemsize: int) -> list[MonomialGroup]:
