@@ -1,11 +1,13 @@
 """Evaluating many structures: a stream in, a stream out, in batches filled up to a number of edges."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from mlip.calculators.compiled import evaluate_compiled
+from mlip.calculators.loading import compile_where_possible
 from mlip.calculators.prediction import StructurePrediction, has_volume
 from mlip.data.graphs import AtomicGraph, build_graph, collate_graphs
 from mlip.data.structures import Structure
@@ -15,6 +17,19 @@ from mlip.models.compiled import CompiledPotential
 
 # Large enough to keep the cores busy, small enough for a laptop's memory with a model of ordinary size.
 DEFAULT_MAX_EDGES = 20_000
+
+
+def compile_for(
+    model: Potential, structures: Iterable[Structure]
+) -> tuple[Potential | CompiledPotential, Iterator[Structure]]:
+    """The fastest form of a model, and the structures.
+
+    The first structure is read before: what cannot be read costs no compilation, which may take seconds.
+    """
+    stream = iter(structures)
+    first = list(islice(stream, 1))
+    compiled = compile_where_possible(model) if first else None
+    return compiled or model, chain(first, stream)
 
 
 def evaluate_structures(

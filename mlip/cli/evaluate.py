@@ -23,7 +23,7 @@ def evaluate(
     dtype: Dtype = "float32",
 ) -> None:
     """Print the errors of a model on labelled structures, per property and config_type."""
-    from mlip.calculators.evaluation import evaluate_structures
+    from mlip.calculators.evaluation import compile_for, evaluate_structures
     from mlip.calculators.loading import load_for_inference
     from mlip.data.files import written_beside
     from mlip.data.labels import LabelKeys
@@ -33,11 +33,10 @@ def evaluate(
 
     labels = LabelKeys.from_options(keys or [])
     potential = load_for_inference(model, device, dtype)
+    fastest, stream = compile_for(potential, iterate_structures(data, labels))
     errors = ErrorTable()
     with progress("Evaluating") as bar:
-        for result in evaluate_structures(
-            potential, iterate_structures(data, labels), max_edges=max_edges, stress=stress
-        ):
+        for result in evaluate_structures(fastest, stream, max_edges=max_edges, stress=stress):
             errors.add(result.structure, result.energy, result.forces, result.stress)
             bar.advance()
     if not errors.rows:

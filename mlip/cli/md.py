@@ -39,6 +39,7 @@ def md(
     from mlip.calculators.dynamics import run_dynamics
 
     atoms.calc = MLIPCalculator(model, device=device, dtype=dtype)
+    atoms.get_forces()  # What is compiled is compiled now, and not in front of a bar that stands still.
     frames = 0
     try:
         with open_trajectory(output) as append, progress("Simulating", steps) as bar:

@@ -29,19 +29,19 @@ def predict(
     refuse_same_file(structures, output)
     from dataclasses import replace
 
-    from mlip.calculators.evaluation import evaluate_structures
+    from mlip.calculators.evaluation import compile_for, evaluate_structures
     from mlip.calculators.loading import load_for_inference
     from mlip.data.reading import iterate_structures
 
     potential = load_for_inference(model, device, dtype)
     count = 0
-    with _open_writer(output) as write, progress("Predicting") as bar:
-        for result in evaluate_structures(
-            potential, iterate_structures(structures, None), max_edges=max_edges, stress=stress
-        ):
-            write(replace(result.structure, energy=result.energy, forces=result.forces, stress=result.stress))
-            count += 1
-            bar.advance()
+    with _open_writer(output) as write:
+        fastest, stream = compile_for(potential, iterate_structures(structures, None))
+        with progress("Predicting") as bar:
+            for result in evaluate_structures(fastest, stream, max_edges=max_edges, stress=stress):
+                write(replace(result.structure, energy=result.energy, forces=result.forces, stress=result.stress))
+                count += 1
+                bar.advance()
     console.out(f"Structures written to {output}: {count}")
 
 
