@@ -112,6 +112,7 @@ def describe(model: Record) -> MaceTorchModel:
     if canonical_irreps(str(harmonics)) != canonical_irreps(str(natural_irreps(1, harmonics.lmax))):
         raise _unsupported(f"has the harmonics {harmonics}", "1x0e+1x1o+1x2e+… of natural parity")
     layers = [_layer(*blocks, harmonics.lmax) for blocks in zip(interactions, products, strict=True)]
+    _check_sizes(model, layers, harmonics.lmax)
     network = interactions[0]["conv_tp_weights"]
     return MaceTorchModel(
         weights={name: _exact(tensor) for name, tensor in model.state_dict().items()},
@@ -168,6 +169,25 @@ def _layer(interaction: Record, product: Record, l_max: int) -> MaceTorchLayer:
         average_neighbours=float(interaction["avg_num_neighbors"]),
         correlation=int(product["symmetric_contractions"]["contractions"]["0"]["correlation"]),
     )
+
+
+def _check_sizes(model: Record, layers: list[MaceTorchLayer], l_max: int) -> None:
+    """Hold what decides how much memory and time a model takes against tensors that are in the file."""
+    weights = model.state_dict()
+    channels = layers[0].irreps_in.count("0e")
+    embedding = weights.get("node_embedding.linear.weight", torch.empty(0))
+    fits = embedding.numel() == channels * len(_numbers(model["atomic_numbers"])) > 0
+    for number, layer in enumerate(layers):
+        contractions = f"products.{number}.symmetric_contractions.contractions"
+        couplings = weights.get(f"{contractions}.0.U_matrix_{layer.correlation}", torch.empty(0))
+        inputs = couplings.shape[-1 - layer.correlation : -1]
+        fits &= inputs == ((l_max + 1) ** 2,) * layer.correlation
+        fits &= all(width == channels for irreps in (layer.irreps_in, layer.irreps_out) for width, _ in irreps)
+    if not fits:
+        raise CheckpointError(
+            "the tensors of the mace-torch model do not have the sizes that its hyper-parameters tell; "
+            "the file is damaged: copy it again."
+        )
 
 
 def _radial_basis(basis: Record, cutoff: float) -> str:

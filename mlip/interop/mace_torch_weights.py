@@ -306,6 +306,8 @@ def choose(model: MaceTorchModel, elements: list[str] | None, head: str | None) 
         CheckpointError: the model lacks one of them, or has several heads and none is named.
     """
     symbols = model.elements
+    if elements is not None and not elements:
+        raise CheckpointError("no elements are to be kept; name some of the checkpoint's, or leave them out for all.")
     for symbol in elements or ():
         if symbol not in symbols:
             raise CheckpointError(

@@ -12,6 +12,7 @@ from mlip.interop import import_checkpoint, read_checkpoint
 from mlip.interop.mace_torch import read_mace_torch
 from mlip.interop.records import Global, Record
 from mlip.models import load, save
+from mlip.nn.layout import natural_irreps
 
 CASES = [
     ("vectors", "Default"),
@@ -163,6 +164,29 @@ def test_weights_that_do_not_fit_are_refused(checkpoints: Path) -> None:
             read_mace_torch(changed(checkpoints, change))
     with pytest.raises(CheckpointError, match="symmetric products of order 2 in the checkpoint are no equivariant"):
         read_mace_torch(changed(checkpoints, bend))
+
+
+SIZES: dict[str, Callable[[Record], None]] = {
+    "channels": lambda m: m["interactions"]["0"].state.update(node_feats_irreps="1000000000x0e", edge_irreps=None),
+    "hidden": lambda m: m["products"]["0"]["linear"].state.update(irreps_out="4x0e+999999999x1o"),
+    "elements": lambda m: m["_buffers"].update(atomic_numbers=torch.arange(1, 100)),
+    "degrees": lambda m: [
+        each.state.update(edge_attrs_irreps=str(natural_irreps(1, 11)), target_irreps=str(natural_irreps(4, 11)))
+        for each in m["interactions"].children()
+    ],
+    "orders": lambda m: m["products"]["1"]["symmetric_contractions"]["contractions"]["0"].state.update(correlation=4),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_that_the_file_does_not_hold_are_refused_before_they_are_built(checkpoints: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="do not have the sizes that its hyper-parameters tell"):
+        read_mace_torch(changed(checkpoints, SIZES[name]))
+
+
+def test_no_elements_are_refused(checkpoints: Path) -> None:
+    with pytest.raises(CheckpointError, match="no elements are to be kept"):
+        import_checkpoint(checkpoint_of(checkpoints, "vectors"), [])
 
 
 def test_other_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_arrays_of_objects_raise(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
-def test_a_million_nested_lists_are_no_crash(tmp_path: Path) -> None:
+def test_deeply_nested_lists_are_no_crash(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "file.pth", HEAD + b"]" * 100_000 + b"a" * 99_999 + STOP)
     assert isinstance(read_checkpoint(path), list)
 
@@ -298,7 +298,7 @@ def test_damaged_bytes_raise_or_change_only_values(tmp_path: Path) -> None:
     pickled = buffer.getvalue()
     random = np.random.default_rng(0)
     outcomes = set()
-    for _ in range(1000):
+    for _ in range(300):
         place, byte = int(random.integers(len(pickled))), int(random.integers(256))
         changed = pickled[:place] + bytes([byte]) + pickled[place + 1 :]
         try:
