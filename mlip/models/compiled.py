@@ -226,7 +226,8 @@ class _Measurements:
 
     def __init__(self, model: "Potential") -> None:
         self._model = model
-        digest = hashlib.sha256(f"{__version__} {model.config.model_dump_json()}".encode())
+        probe = (_PROBE_ATOMS, _PROBE_CONTACT, _ORDINARY_FORCE)
+        digest = hashlib.sha256(f"{__version__} {probe} {model.config.model_dump_json()}".encode())
         for name, values in sorted(model.state_dict().items()):
             digest.update(name.encode() + values.contiguous().numpy().tobytes())
         self._path = cache_folder() / f"radial_tables_{digest.hexdigest()[:32]}.json"
