@@ -75,11 +75,23 @@ def use_threads(threads: int) -> None:
     """Let the tasks of programs run on this many threads."""
     import numba
 
+    start_threads()
     numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+
+
+@cache
+def start_threads() -> None:
+    """Start Numba's threads. They may be those of OpenMP, of which Numba takes all it can: torch keeps its number."""
+    import numba
+
+    threads = torch.get_num_threads()
+    numba.get_num_threads()
+    torch.set_num_threads(threads)
 
 
 def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int], None]:
     """Compile the program, or load what an earlier process compiled."""
+    start_threads()
     parts = (key, program.real, host_target().name, _package_hash())
     name = "mlip_program_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     known = sys.modules.get(name)
