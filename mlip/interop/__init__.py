@@ -29,7 +29,7 @@ def import_checkpoint(
     Raises:
         FileMissingError: there is no such file.
         CheckpointError: it is damaged, holds what is not allowed, or a model that has no counterpart here.
-        ModelFileError, ConfigError: the same of SevenNet's.
+        ConfigError: an element is not known.
     """
     checkpoint = read_checkpoint(path)
     if is_mace_torch(checkpoint):

@@ -25,6 +25,7 @@ from mlip.data.graphs import AtomicGraph, build_graph
 from mlip.data.neighbours import NeighbourList, neighbour_list
 from mlip.data.structures import Structure
 from mlip.errors import ConfigError, UnknownElementError
+from mlip.models.mace import Mace
 from mlip.models.prediction import Prediction
 from mlip.nn.degree_contraction import DegreeContraction
 from mlip.nn.summed_convolution import SummedConvolution
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 _INTERVALS = (256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 # Each doubling of the intervals divides the error of forces by eight where radial functions are smooth.
 _ORDER = 3
+# Other structures may need finer tables than the probe.
+_MARGIN = 2.0
 _PROBE_ATOMS = 14
 # Shortest distances of the probe, in sums of covalent radii: atoms with many neighbours need more room than bonds.
 _PROBE_CONTACT = 1.4
@@ -163,6 +166,11 @@ def why_not_compiled(model: "Potential") -> str | None:
         return f"the model is on the device '{model.device}' and programs are compiled for the CPU: move it there."
     if available_backend("cpu") != "cpu":
         return "models are compiled by numba, which is not installed or switched off by MLIP_KERNELS: change that."
+    if isinstance(model.network, Mace) and model.network.transform is not None:
+        return (
+            "the model's radial functions depend on the elements of a pair ('distance_transform'), which is not "
+            "compiled: evaluate it as it is."
+        )
     if any(isinstance(part, SummedConvolution | DegreeContraction) for part in model.network.modules()):
         return (
             "the model's tensor products have other weights than 'per_path', which are not compiled: evaluate it as it "
@@ -207,10 +215,10 @@ def _fine_enough(model: "Potential", tolerance: float) -> tuple[int, float]:
     intervals = _INTERVALS[0]
     while True:
         error = measured.error(intervals)
-        if error <= tolerance:
+        if error * _MARGIN <= tolerance:
             return intervals, error
         # Those that cannot suffice are not tried.
-        hopeful = intervals * (error / tolerance) ** (1 / _ORDER)
+        hopeful = intervals * (error * _MARGIN / tolerance) ** (1 / _ORDER)
         finer = [each for each in _INTERVALS if each > intervals]
         if not finer:
             break

@@ -49,7 +49,7 @@ def imported(name: str) -> Potential:
 
 def calculated(name: str, results: dict[str, Any], dtype: str) -> Atoms:
     atoms = Atoms(results["numbers"], results["positions"], cell=results["cell"], pbc=results["pbc"])
-    atoms.calc = MLIPCalculator(imported(name), dtype=dtype)
+    atoms.calc = MLIPCalculator(imported(name), dtype=dtype, compile=False)
     return atoms
 
 
