@@ -48,6 +48,9 @@ def match_torch_threads() -> int:
     """Let Numba's parallel loops use as many threads as torch, or as many as Numba has, and return that number."""
     import numba
 
+    from mlip_kernels.simd.program import start_threads
+
+    start_threads()
     threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
     numba.set_num_threads(threads)
     return threads
