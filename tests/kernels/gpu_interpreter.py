@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 
-def run_interpreted(name: str) -> None:
-    """Run the checks of the file `name` beside this one, and fail with what they print if one fails."""
+def run_interpreted(*names: str) -> None:
+    """Run the checks of files beside this one, and fail with what they print if one fails."""
     # Threads would spend more time in waiting than in work on operands of a few dozen numbers.
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent / name)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    paths = [str(Path(__file__).parent / name) for name in names]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr

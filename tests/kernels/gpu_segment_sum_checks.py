@@ -1,4 +1,4 @@
-"""Checks of the segment sum's Triton kernel, run by `test_kernels_gpu_segment_sum.py` in Triton's interpreter."""
+"""Checks of the segment sum's Triton kernel, run by `test_kernels_gpu_convolution.py` in Triton's interpreter."""
 
 import pytest
 import torch

@@ -13,7 +13,8 @@ from mlip_kernels.gpu_shapes import convolution_shape, real_coupling
 
 
 def test_kernels_in_the_interpreter() -> None:
-    run_interpreted("gpu_convolution_checks.py")
+    """Those of the segment sum too, by which derivatives are summed: a process takes seconds to begin."""
+    run_interpreted("gpu_convolution_checks.py", "gpu_segment_sum_checks.py")
 
 
 @pytest.mark.parametrize("task", ["forward", "gradients", "coefficients"])

@@ -89,17 +89,17 @@ class GpuConvolution:
     """
 
     def __init__(self, table: ConvolutionTable, tabulated: bool = False) -> None:
-        widths = (
-            [path.channels for path in table.paths],
-            [path.channels * path.coefficients.shape[2] for path in table.paths],
-        )
-        if (sum(widths[0]), sum(widths[1])) != (table.weight_dim, table.output_dim):
+        weights = sum(path.channels for path in table.paths)
+        outputs = sum(path.channels * path.coefficients.shape[2] for path in table.paths)
+        if (weights, outputs) != (table.weight_dim, table.output_dim):
             raise ValueError(
-                f"the paths have {sum(widths[0])} weights and {sum(widths[1])} output columns, and the table tells "
-                f"{table.weight_dim} and {table.output_dim}: leave no column out."
+                f"the paths have {weights} weights and {outputs} output columns, and the table has {table.weight_dim} "
+                f"and {table.output_dim}: leave no column without a path."
             )
         self.table = table
         self.tabulated = tabulated
+        # Whether every column of the features has a path.
+        self._all_inputs = sum(width for _, width in {path.input_span for path in table.paths}) == table.input_dim
         self._kernels: dict[tuple[str, KernelPaths, Wanted | None], Any] = {}
         self._groups: dict[tuple[Task, int, int | None], list[KernelPaths]] = {}
 
@@ -203,7 +203,9 @@ class GpuConvolution:
         if sent is None:
             sent = SentEdges.of(senders, len(features))
         for first, last, first_node, last_node in self._ranges(starts, len(senders), features.element_size()):
-            buffer = features.new_zeros(last - first if wanted.features else 0, self.table.input_dim)
+            buffer = features.new_empty(last - first if wanted.features else 0, self.table.input_dim)
+            if not self._all_inputs:
+                buffer.zero_()
             for kernel in self._kernel_paths("gradients", features, derivative):
                 columns = summed_columns(kernel, wanted)
                 summed = features.new_empty(_blocks(kernel), last - first, len(columns))
