@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from e3nn.o3 import Irreps
 
+from mlip.benchmarks.kernel_cases import grid_points
 from mlip.nn.contraction import contraction_table
 from mlip.nn.convolution import convolution_table
 from mlip.nn.layout import natural_irreps
@@ -33,7 +34,7 @@ TABLE_HITS = 0.8
 CHANNELS, L_MAX, CORRELATION, REAL = 128, 3, 3, 4
 COMPONENTS = (L_MAX + 1) ** 2
 # The exact grid of Gaunt products of degrees up to 3, and the degrees that weigh their harmonics apart.
-POINTS, ROWS = 66, L_MAX + 1
+POINTS, ROWS = grid_points(L_MAX), L_MAX + 1
 EDGES_PER_ATOM = 10_672 / 192
 
 
@@ -154,9 +155,9 @@ def factorised(atoms: float, edges: float) -> Iterator[Kernel]:
     )
     yield Kernel(
         "grid convolution, gradients of the edges",
-        messages * ROWS * 3,
-        messages * ROWS * 2,
-        numbers(2 * messages * ROWS),
+        messages * (1 + 2 * ROWS),
+        messages * (2 + ROWS / 8),
+        numbers(2 * messages) + 2 * filters,
         2 * values + 2 * filters,
     )
 

@@ -18,7 +18,7 @@ _COMPILERS: dict[str, tuple[str, Backend]] = {"cpu": ("numba", "cpu"), "cuda": (
 
 
 def available_backend(device: torch.device | str) -> Backend:
-    """The backend for tensors on a device; to be asked once, when a module is built or moved there.
+    """The backend for tensors on a device, to be asked when a module is built or moved there.
 
     `reference` where the environment variable MLIP_KERNELS says so, on devices without kernels, and where the compiler
     of the device's kernels is not installed, of which a warning tells once in a process.
@@ -33,10 +33,7 @@ def available_backend(device: torch.device | str) -> Backend:
     if wish == "reference" or kind not in _COMPILERS:
         return "reference"
     package, backend = _COMPILERS[kind]
-    if importlib.util.find_spec(package) is None:
-        _warn_once(package)
-        return "reference"
-    return backend
+    return backend if _installed(package) else "reference"
 
 
 def kernels(operation: str, device: torch.device) -> ModuleType:
@@ -62,9 +59,13 @@ def _import(operation: str, backend: Backend) -> ModuleType:
 
 
 @cache
-def _warn_once(package: str) -> None:
+def _installed(package: str) -> bool:
+    """Whether a package can be imported; a warning tells, once, where it cannot."""
+    if importlib.util.find_spec(package) is not None:
+        return True
     warnings.warn(
         f"The package {package} is not installed, so that models run on the slower reference operations: install it.",
         RuntimeWarning,
         stacklevel=3,
     )
+    return False

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mlip.benchmarks.compiled_kernels import harmonics_table
 from mlip.benchmarks.kernels import KernelCase, Work, passes
-from mlip_kernels import radial_table, spherical_harmonics
+from mlip.so3.grids import sphere_grid
+from mlip_kernels import factorised_convolution, factorised_product, radial_table, spherical_harmonics
 from mlip_kernels.edges import EdgeTopology
 from mlip_kernels.radial_table import KnotGrid, spline_coefficients
 
@@ -106,8 +107,59 @@ def radial_table_cases(problem: KernelProblem) -> Iterator[KernelCase]:
     )
 
 
+def factorised_product_cases(problem: KernelProblem) -> Iterator[KernelCase]:
+    """Products of all atoms' features with themselves on a grid that is exact for them."""
+    components, rows, channels = problem.components, problem.atoms, problem.channels
+    points = grid_points(problem.l_max)
+    tables = [problem.normal(seed, points, components) for seed in range(3)]
+    implementations = factorised_product.IMPLEMENTATIONS
+    reference, kernel = implementations["reference"](), implementations["kernel"]()
+    operand = rows * components * channels
+    flops = points * rows * channels * (6 * components + 1)
+    yield from passes(
+        "factorised_product",
+        lambda x, y: reference(x, y, *tables),
+        lambda x, y: kernel(x, y, *tables),
+        [problem.normal(3, rows, components, channels), problem.normal(4, rows, components, channels)],
+        Work(flops, problem.bytes(3 * operand, 3 * points * components)),
+        Work(2 * flops, problem.bytes(6 * operand, 6 * points * components)),
+    )
+
+
+def factorised_convolution_cases(problem: KernelProblem) -> Iterator[KernelCase]:
+    """Convolutions on such a grid with a weight for each degree of the harmonics; the reference is the streamed one."""
+    points, rows, edges, channels = grid_points(problem.l_max), problem.l_max + 1, problem.edges, problem.channels
+    values, messages = problem.atoms * points * channels, edges * points * channels
+    filters, weights = edges * rows * points, edges * rows * channels
+    implementations = factorised_convolution.IMPLEMENTATIONS
+    reference, kernel = implementations["streamed"](), implementations["kernel"]()
+    yield from passes(
+        "factorised_convolution",
+        lambda *operands: reference(*operands, problem.topology),
+        lambda *operands: kernel(*operands, problem.topology),
+        [
+            problem.normal(1, problem.atoms, points, channels),
+            problem.normal(2, edges, rows, points),
+            problem.normal(3, edges, rows, channels),
+        ],
+        Work((2 * rows + 2) * messages, problem.bytes(2 * values, filters, weights)),
+        Work((6 * rows + 3) * messages, problem.bytes(3 * values, 3 * filters, 3 * weights)),
+    )
+
+
+def grid_points(l_max: int) -> int:
+    """Nodes of the smallest grid that is exact for products of three functions of degrees up to l_max."""
+    grid = sphere_grid(3 * l_max)
+    return grid.theta_count * grid.phi_count
+
+
 # What `mlip bench kernels` measures, in this order.
-CASES: list[Callable[[KernelProblem], Iterator[KernelCase]]] = [harmonics_cases, radial_table_cases]
+CASES: list[Callable[[KernelProblem], Iterator[KernelCase]]] = [
+    harmonics_cases,
+    radial_table_cases,
+    factorised_product_cases,
+    factorised_convolution_cases,
+]
 
 
 def all_cases(problem: KernelProblem) -> Iterator[KernelCase]:

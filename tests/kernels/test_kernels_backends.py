@@ -1,7 +1,11 @@
 """The choice between kernels and reference."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 import warnings
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,9 +14,11 @@ from mlip_kernels import backends
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("MLIP_KERNELS", raising=False)
-    backends._warn_once.cache_clear()
+    backends._installed.cache_clear()
+    yield
+    backends._installed.cache_clear()
 
 
 def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +72,14 @@ def test_numba_takes_the_threads_of_torch() -> None:
         assert backends.match_torch_threads() == numba.config.NUMBA_NUM_THREADS
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_operations_import_without_their_compilers() -> None:
+    """Neither numba nor triton is imported before a kernel is called."""
+    modules = "backends, spherical_harmonics, radial_table, factorised_product, factorised_convolution"
+    code = f"import sys; from mlip_kernels import {modules}; print({{'numba', 'triton'}} & set(sys.modules))"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, env=environment
+    )
+    assert result.stdout.strip() == "set()"
