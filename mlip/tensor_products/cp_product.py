@@ -10,8 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlip_kernels.backends import available_backend
+from mlip_kernels.factorised_product.op import product as factorised_product
+
 # Numbers in one array of a run, [rows, rank, channels]: 512 KiB in float32, which a second-level cache holds twice.
 _RUN_NUMBERS = 1 << 17
+# Kernels run along the channels, most of a vector register being idle where there is only one.
+_FEWEST_CHANNELS = 2
 
 
 def cp_product(x: Tensor, y: Tensor, a: Tensor, b: Tensor, c: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -46,6 +51,8 @@ class _Product(torch.autograd.Function):
         ctx: Any, x: Tensor, y: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, c: Tensor, summed: bool
     ) -> Tensor:
         ctx.save_for_backward(x, y, weight, a, b, c)
+        if max(x.shape[2], y.shape[2]) >= _FEWEST_CHANNELS and available_backend(x.device) != "reference":
+            return _by_kernel(x, y, weight, a, b, c, summed)
         if x.shape[2] < y.shape[2]:
             x, y, a, b = y, x, b, a
         rows, _, channels = x.shape
@@ -83,6 +90,17 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             of_y = _Product.apply(gradient, x, weight, c, a, b, y.shape[2] < max(gradient.shape[2], x.shape[2]))
         return of_x, of_y, of_weight, None, None, None, None
+
+
+def _by_kernel(x: Tensor, y: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, c: Tensor, summed: bool) -> Tensor:
+    """The product by the kernel of `mlip_kernels`; the weight goes to one operand, or to the result if that is less."""
+    if weight is None:
+        return factorised_product(x, y, a, b, c, summed)
+    if summed:
+        wide, other = (x, y) if x.shape[2] >= y.shape[2] else (y, x)
+        first, second = (a, b) if wide is x else (b, a)
+        return factorised_product(wide * weight, other, first, second, c, True)
+    return factorised_product(x, y, a, b, c, False) * weight
 
 
 def _runs(x: Tensor, rank: int) -> Iterator[slice]:

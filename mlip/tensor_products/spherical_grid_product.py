@@ -6,10 +6,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mlip_kernels.backends import available_backend
+from mlip_kernels.factorised_product.op import product as factorised_product
+
 # Values on the grid that are kept at a time. On a CPU they share a core's second-level cache with the tables and with
 # what is read and written: half or twice as much measured as fast or slower. Elsewhere this only bounds the memory.
 _CACHED_BYTES = 1 << 20
 _DEVICE_BYTES = 1 << 28
+# Kernels run along the channels, most of a vector register being idle where there is only one.
+_FEWEST_CHANNELS = 2
 
 
 class Transform(Protocol):
@@ -149,6 +154,9 @@ class GridProduct(torch.autograd.Function):
         """
         ctx.save_for_backward(x, y)
         ctx.legs = first, second, third
+        if _have_kernel(x, y, channels, (first, second, third)):
+            tables = (leg[0].table() for leg in (first, second, third))
+            return factorised_product(x, y, *tables, channels < max(x.shape[2], y.shape[2]))
         result = x.new_empty(len(x), third[0].components, channels)
         if x.shape[2] < y.shape[2]:
             x, y, first, second = y, x, second, first
@@ -177,6 +185,17 @@ class GridProduct(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             of_y = GridProduct.apply(gradient, x, y.shape[2], third, first, second)
         return of_x, of_y, None, None, None, None
+
+
+def _have_kernel(x: Tensor, y: Tensor, channels: int, legs: tuple[Leg, Leg, Leg]) -> bool:
+    """Whether there is a kernel for this product, which is one by a matrix for each leg, and for the device."""
+    widest = max(x.shape[2], y.shape[2])
+    return (
+        widest >= _FEWEST_CHANNELS
+        and channels in (1, widest)
+        and all(len(leg) == 1 and isinstance(leg[0], DenseTransform) for leg in legs)
+        and available_backend(x.device) != "reference"
+    )
 
 
 def _products(x: list[Tensor], y: list[Tensor], third: Leg) -> Iterator[tuple[Transform, Tensor]]:

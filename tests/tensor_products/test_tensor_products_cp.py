@@ -168,6 +168,7 @@ def test_the_error_of_a_product_is_that_of_its_worst_part() -> None:
 def test_runs_of_rows_are_the_plain_product(
     batch: int, channels_in2: int, weight_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLIP_KERNELS", "reference")
     # Two rows a run.
     monkeypatch.setattr(cp_product, "_RUN_NUMBERS", 2 * 6 * 3)
     tables = [normal(6, size, seed=size) for size in (4, 5, 2)]
