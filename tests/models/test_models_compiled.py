@@ -36,7 +36,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mace one layer": ("mace", {"layers": 1, "l_max": 1, "interaction": "density_mixing", "zbl": True}),
     "nequip parity": (
         "nequip",
-        {"hidden_irreps": "9x0e+2x0o+3x1o+2x1e", "l_max": 1, "layers": 3, "zbl": True, **PER_ELEMENT},
+        {"hidden_irreps": "9x0e+2x0o+3x1o+2x1e", "l_max": 1, "layers": 2, "zbl": True, **PER_ELEMENT},
     ),
     "nequip rotations": (
         "nequip",
@@ -271,6 +271,11 @@ def test_contractions_alone_of_another_kind_are_refused() -> None:
     model = potential("mace", tensor_product={"contraction": {"backend": "spherical_grid"}})
     with pytest.raises(ConfigError, match="'per_path'"):
         model.compile_for_inference()
+
+
+def test_radial_functions_of_pairs_of_elements_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"depend on the elements of a pair .'distance_transform'., which is not"):
+        potential("mace", distance_transform="agnesi").compile_for_inference()
 
 
 def test_nothing_is_compiled_where_kernels_are_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

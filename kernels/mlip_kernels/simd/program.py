@@ -20,22 +20,17 @@ from mlip_kernels.simd.notice import notice_of_compiling
 from mlip_kernels.simd.target import host_target
 
 # What Numba compiles; everything else of a program is emitted by `run_phase`. Numba counts the turns of parallel loops
-# without a sign: the conversion saves it from emitting phases for both types.
+# without a sign. A function around `run_phase` would be optimised once more by itself.
 _SOURCE = '''"""{title}"""
 
 from numba import int64, njit, prange
-
-
-@njit(error_model="numpy")
-def phase_of_task(arguments, phase, task, tasks):
-    run_phase(arguments, phase, task, tasks)
 
 
 @njit("void(int64[::1], int64, int64)", parallel=True, nogil=True, error_model="numpy", cache=True)
 def run(arguments, phases, tasks):
     for phase in range(phases):
         for task in prange(tasks):
-            phase_of_task(arguments, phase, int64(task), tasks)
+            run_phase(arguments, phase, int64(task), tasks)
 '''
 
 # A phase of a program: emits what one of several tasks that run at once does.
