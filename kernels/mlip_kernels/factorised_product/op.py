@@ -8,11 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import register_flop_formula
 
 from mlip_kernels.backends import kernels
-
-Size = tuple[int, ...]
 
 
 class KernelFactorisedProduct(nn.Module):
@@ -45,13 +42,6 @@ def product(x: Tensor, y: Tensor, first: Tensor, second: Tensor, third: Tensor, 
 @product.register_fake
 def _(x: Tensor, y: Tensor, first: Tensor, second: Tensor, third: Tensor, summed: bool) -> Tensor:
     return x.new_empty(x.shape[0], third.shape[1], 1 if summed else max(x.shape[2], y.shape[2]))
-
-
-@register_flop_formula(torch.ops.mlip_kernels.factorised_product)
-def _flops(x: Size, y: Size, first: Size, second: Size, third: Size, summed: bool, *, out_shape: Size, **_: Any) -> int:
-    """Of the three matrix products, as torch counts those of the reference."""
-    points, d3 = third
-    return 2 * points * (x[0] * x[1] * x[2] + y[0] * y[1] * y[2] + out_shape[0] * d3 * out_shape[2])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
