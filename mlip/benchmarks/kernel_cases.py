@@ -100,7 +100,7 @@ def radial_table_cases(problem: KernelProblem) -> Iterator[KernelCase]:
     )
     yield KernelCase(
         "radial_table",
-        "coefficients",
+        "solution",
         lambda: lambda: radial_table.reference.spline_coefficients(coefficients),
         lambda: lambda: spline_coefficients(coefficients),
         Work(5 * table, problem.bytes(2 * table)),

@@ -10,13 +10,20 @@ from mlip.benchmarks.tables import machine_sentence, markdown_table, number_cell
 if TYPE_CHECKING:
     from rich.table import Table
 
-_TITLES = ["operation", "", "ms", "reference ms", "speed-up", "GF/s", "GB/s", "of roofline"]
+_TITLES = ["operation", "", "ms", "of reference", "ratio", "GF/s", "GB/s", "roof"]
+
+# Columns of the console are no narrower than the longest word of their titles.
+_WIDTHS = [max(len(word) for word in title.split() or [""]) for title in _TITLES]
 
 
 def kernel_markdown(environment: Environment, problem: str, records: Sequence[KernelRecord]) -> str:
     """The whole report: machine, its peaks, times, what could not be measured and why."""
     lines = ["# Kernels", "", machine_sentence(environment), f"{problem} {peak_sentence(environment)}"]
-    lines += ["Times are medians with the 20th and 80th percentile of the kernel's.", ""]
+    lines += [
+        "Times are medians, with the 20th and 80th percentile of the kernel's; the ratio is reference over kernel.",
+        "Under roof stands the shortest time that the two peaks allow, over the kernel's.",
+        "",
+    ]
     lines += markdown_table(_TITLES, [_cells(record, spread=True) for record in records], [True] * 2 + [False] * 6)
     failed = [record for record in records if record.reason]
     if failed:
@@ -26,13 +33,19 @@ def kernel_markdown(environment: Environment, problem: str, records: Sequence[Ke
 
 
 def kernel_table(records: Sequence[KernelRecord]) -> "Table":
-    """The table for the console."""
+    """The table for the console; the ratio is that of the reference's time to the kernel's."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, title in enumerate(_TITLES):
-        table.add_column(title, justify="left" if number < 2 else "right", overflow="fold", no_wrap=number < 2)
+        table.add_column(
+            title,
+            justify="left" if number < 2 else "right",
+            overflow="fold",
+            no_wrap=number < 2,
+            min_width=_WIDTHS[number],
+        )
     for record in records:
         table.add_row(*_cells(record, spread=False))
     return table
