@@ -1,11 +1,15 @@
 """A potential with a known formula, so that the calculator can be checked apart from any network."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from mlip import MLIPCalculator
 from mlip.data.graphs import AtomicGraph
 from mlip.models import Prediction
 
@@ -54,6 +58,12 @@ class LennardJones(nn.Module):
         sixth = (self.sigma**2 / squared) ** 3
         x = ((squared - self.onset**2) / (self.cutoff**2 - self.onset**2)).clamp(0, 1)
         return 4 * self.epsilon * (sixth**2 - sixth) * (1 - x**2 * (3 - 2 * x))
+
+
+@pytest.fixture(params=[True, False], ids=["compiled", "as_it_is"])
+def calculator_of(request: pytest.FixtureRequest) -> Callable[..., MLIPCalculator]:
+    """Makes calculators that compile their model, and such that do not."""
+    return partial(MLIPCalculator, compile=request.param)
 
 
 @pytest.fixture

@@ -8,19 +8,17 @@ from ase.build import bulk, make_supercell, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.lj import LennardJones as AseLennardJones
 from ase.io import read, write
+from small_models import CONFIGS
 
 from mlip import MLIPCalculator, save
 from mlip.errors import ConfigError, FileMissingError, ModelFileError, StructureError, UnknownElementError
 from mlip.models import Potential, build_model
 
-SMALL = {"elements": ["H", "C", "O"], "hidden_irreps": "4x0e+4x1o", "l_max": 2, "layers": 2, "cutoff": 4.0, "seed": 1}
-
 
 @pytest.fixture(scope="module", params=["mace", "nequip"])
 def model(request: pytest.FixtureRequest) -> Potential:
     """A small random model, reference energies included."""
-    energies = {"H": -13.6, "C": -1030.0, "O": -2040.0}
-    return build_model({**SMALL, "architecture": request.param, "reference_energies": energies}, dtype="float64")
+    return build_model(CONFIGS[request.param], dtype="float64")
 
 
 def reference(potential) -> AseLennardJones:
@@ -52,8 +50,8 @@ def test_slab_with_a_third_vector_has_the_stress_of_its_cell(potential):
     np.testing.assert_allclose(ours.get_stress(), theirs.get_stress(), rtol=1e-10, atol=1e-14)
 
 
-def test_cell_smaller_than_the_cutoff_equals_its_supercell(model):
-    calculator = MLIPCalculator(model, dtype="float64")
+def test_cell_smaller_than_the_cutoff_equals_its_supercell(model, calculator_of):
+    calculator = calculator_of(model, dtype="float64")
     cell = [[2.4, 0, 0], [0.6, 2.3, 0], [-0.4, 0.5, 2.6]]
     small = Atoms("CO", positions=[[0, 0, 0], [1.1, 1.2, 1.3]], cell=cell, pbc=True)
     large = make_supercell(small, [[3, 0, 0], [1, 3, 0], [0, -1, 4]])
@@ -67,18 +65,18 @@ def test_cell_smaller_than_the_cutoff_equals_its_supercell(model):
     np.testing.assert_allclose(large.get_stress(), stress, atol=1e-12)
 
 
-def test_per_atom_energies_and_free_energy_add_up(model):
+def test_per_atom_energies_and_free_energy_add_up(model, calculator_of):
     atoms = molecule("CH3CH2OH")
-    atoms.calc = MLIPCalculator(model, dtype="float64")
+    atoms.calc = calculator_of(model, dtype="float64")
     energy = atoms.get_potential_energy()
     assert energy == pytest.approx(atoms.get_potential_energies().sum(), rel=1e-14)
     assert atoms.get_potential_energy(force_consistent=True) == energy
 
 
-def test_forces_are_the_gradient(model):
+def test_forces_are_the_gradient(model, calculator_of):
     atoms = molecule("CH3OH")
     atoms.rattle(0.05, seed=2)
-    atoms.calc = MLIPCalculator(model, dtype="float64")
+    atoms.calc = calculator_of(model, dtype="float64")
     forces = atoms.get_forces().copy()
     step = 1e-4
     for atom, axis in [(0, 0), (1, 1), (4, 2)]:
@@ -99,10 +97,10 @@ def strained_energy(atoms: Atoms, strain: np.ndarray) -> float:
     return deformed.get_potential_energy()
 
 
-def test_stress_is_the_strain_derivative_in_a_skewed_cell(model):
+def test_stress_is_the_strain_derivative_in_a_skewed_cell(model, calculator_of):
     cell = [[4.5, 0, 0], [1.9, 4.2, 0], [-1.1, 1.4, 4.6]]
     atoms = Atoms("H2COC", scaled_positions=np.random.default_rng(4).uniform(size=(5, 3)), cell=cell, pbc=True)
-    atoms.calc = MLIPCalculator(model, dtype="float64")
+    atoms.calc = calculator_of(model, dtype="float64")
     stress = atoms.get_stress(voigt=False).copy()
     step = 1e-3
     for i, j in [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]:
@@ -123,12 +121,12 @@ def test_stress_of_a_molecule_is_refused_and_the_energy_kept(potential):
     assert atoms.get_potential_energy() == energy
 
 
-def test_isolated_atoms_have_their_reference_energies(model):
+def test_isolated_atoms_have_their_reference_energies(model, calculator_of):
     energies = model.config.reference_energies
     for atoms in (Atoms("O"), Atoms("HC", positions=[[0, 0, 0], [0, 0, 9.0]])):
-        atoms.calc = MLIPCalculator(model, dtype="float64")
+        atoms.calc = calculator_of(model, dtype="float64")
         alone = sum(energies[symbol] for symbol in atoms.symbols)
-        shift = MLIPCalculator(model, dtype="float64").evaluate([Atoms(s) for s in atoms.symbols])
+        shift = calculator_of(model, dtype="float64").evaluate([Atoms(s) for s in atoms.symbols])
         assert atoms.get_potential_energy() == pytest.approx(sum(result["energy"] for result in shift), rel=1e-14)
         assert abs(atoms.get_potential_energy() - alone) < 10.0
         np.testing.assert_array_equal(atoms.get_forces(), 0.0)
@@ -146,11 +144,12 @@ def test_results_survive_a_file(potential, tmp_path):
     np.testing.assert_allclose(again.get_stress(), stress, atol=1e-7)
 
 
-def test_callers_model_stays_as_it_is(model):
+@pytest.mark.parametrize("model", ["mace"], indirect=True)
+def test_callers_model_stays_as_it_is(model, calculator_of):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
     atoms = molecule("H2O")
-    atoms.calc = MLIPCalculator(model)
+    atoms.calc = calculator_of(model)
     atoms.get_forces()
     assert model.training
     assert model.dtype == torch.float64
@@ -160,19 +159,20 @@ def test_callers_model_stays_as_it_is(model):
     model.eval()
 
 
-def test_float32_is_close_to_float64(model):
+@pytest.mark.parametrize("model", ["mace"], indirect=True)
+def test_float32_is_close_to_float64(model, calculator_of):
     single, double = molecule("CH3CH2OH"), molecule("CH3CH2OH")
-    single.calc, double.calc = MLIPCalculator(model), MLIPCalculator(model, dtype="float64")
+    single.calc, double.calc = calculator_of(model), calculator_of(model, dtype="float64")
     assert single.get_potential_energy() == pytest.approx(double.get_potential_energy(), abs=1e-5)
     np.testing.assert_allclose(single.get_forces(), double.get_forces(), atol=1e-5)
     assert single.get_forces().dtype == np.float64
 
 
-def test_reads_a_model_file(model, tmp_path):
+def test_reads_a_model_file(model, tmp_path, calculator_of):
     save(model, tmp_path / "model.mlip")
     from_file, from_memory = molecule("CH3OH"), molecule("CH3OH")
-    from_file.calc = MLIPCalculator(tmp_path / "model.mlip", dtype="float64")
-    from_memory.calc = MLIPCalculator(model, dtype="float64")
+    from_file.calc = calculator_of(tmp_path / "model.mlip", dtype="float64")
+    from_memory.calc = calculator_of(model, dtype="float64")
     assert from_file.get_potential_energy() == from_memory.get_potential_energy()
     np.testing.assert_array_equal(from_file.get_forces(), from_memory.get_forces())
 
@@ -187,11 +187,11 @@ def test_charges_do_not_trigger_a_calculation(potential):
     assert atoms.calc.calculation_required(atoms, ["energy"])
 
 
-def test_energy_is_conserved(model):
+def test_energy_is_conserved(model, calculator_of):
     from ase.md.verlet import VelocityVerlet
 
     atoms = molecule("CH3CH2OH")
-    atoms.calc = MLIPCalculator(model, dtype="float64")
+    atoms.calc = calculator_of(model, dtype="float64")
     rng = np.random.default_rng(1)
     atoms.set_momenta(rng.normal(size=(9, 3)) * np.sqrt(units.kB * 200 * atoms.get_masses())[:, None])
     energies = []
@@ -239,9 +239,9 @@ def test_unphysical_structures_are_refused_in_the_middle_of_a_run(potential):
     assert atoms.get_potential_energy() == energy
 
 
-def test_unknown_element_is_named(model):
+def test_unknown_element_is_named(model, calculator_of):
     atoms = Atoms("CXe", positions=[[0, 0, 0], [0, 0, 2]])
-    atoms.calc = MLIPCalculator(model)
+    atoms.calc = calculator_of(model, dtype="float64")
     with pytest.raises(UnknownElementError, match="Xe"):
         atoms.get_potential_energy()
     with pytest.raises(UnknownElementError, match=r"structure 1 .* Xe"):

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from small_models import CONFIGS, MACE
 
 from mlip import MLIPCalculator
 from mlip.calculators.evaluation import evaluate_structures
 from mlip.data.graphs import build_graph
 from mlip.data.structures import Structure
 from mlip.models import build_model
-
-CONFIG = {"elements": ["H", "C", "O"], "hidden_irreps": "4x0e+4x1o", "l_max": 2, "layers": 2, "cutoff": 4.0, "seed": 1}
 
 
 def mixture() -> list[Atoms]:
@@ -26,9 +25,8 @@ def mixture() -> list[Atoms]:
 
 @pytest.mark.parametrize("architecture", ["mace", "nequip"])
 @pytest.mark.parametrize("max_edges", [1, 150, 100_000])
-def test_evaluate_equals_single_calls(architecture, max_edges):
-    model = build_model({**CONFIG, "architecture": architecture, "reference_energies": {"O": -2000.0}})
-    calculator = MLIPCalculator(model, dtype="float64")
+def test_evaluate_equals_single_calls(architecture, max_edges, calculator_of):
+    calculator = calculator_of(build_model(CONFIGS[architecture]), dtype="float64")
     for atoms, result in zip(mixture(), calculator.evaluate(mixture(), max_edges=max_edges), strict=True):
         atoms.calc = calculator
         assert result["energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-13)
@@ -76,7 +74,7 @@ def test_hessian_is_the_derivative_of_the_forces():
     atoms = molecule("CH3OH")
     atoms.rattle(0.05, seed=1)
     # Exact derivatives are those of the model as it is, without tables.
-    calculator = MLIPCalculator(build_model({**CONFIG, "architecture": "mace"}), dtype="float64", compile=False)
+    calculator = MLIPCalculator(build_model(MACE), dtype="float64", compile=False)
     assert_hessian(atoms, calculator, 2e-7)
 
 
@@ -103,7 +101,7 @@ def test_hessian_of_one_bond_is_that_of_the_formula(potential):
 
 @pytest.mark.parametrize("atoms", [Atoms("O"), Atoms("HH", positions=[[0, 0, 0], [0, 0, 9]])])
 def test_hessian_of_isolated_atoms_is_zero(atoms):
-    calculator = MLIPCalculator(build_model({**CONFIG, "architecture": "mace"}), dtype="float64")
+    calculator = MLIPCalculator(build_model(MACE), dtype="float64")
     np.testing.assert_array_equal(calculator.hessian(atoms), np.zeros((3 * len(atoms), 3 * len(atoms))))
 
 
