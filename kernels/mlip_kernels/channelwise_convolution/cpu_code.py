@@ -230,11 +230,13 @@ class ConvolutionCode:
             slopes = [shared.broadcast(self._basis + number) for number in range(self._basis)]
             harmonics = shared.at(2 * self._basis)
             edge_gradient = _EdgeGradient(code, self, layout, harmonics, contracted, places)
-            for path in sorted(blocks.paths, key=self._harmonic_degree_last):
-                edge_gradient.add_path(path, sent, own_weights.at(weight_row), basis, slopes)
-                if with_weights:
-                    row = own_gradients.at(weight_row)
-                    self._add_weight_gradient(code, row, layout, basis, path, edge_gradient.overlap)
+            for paths in self._paths_by_harmonic(blocks):
+                for path in paths:
+                    edge_gradient.add_path(path, sent, own_weights.at(weight_row), basis, slopes)
+                    if with_weights:
+                        row = own_gradients.at(weight_row)
+                        self._add_weight_gradient(code, row, layout, basis, path, edge_gradient.overlap)
+                edge_gradient.reduce_harmonics()
             edge_gradient.store(edge_sums.at(edge * self.plan.edge_slots))
             if with_features:
                 target = of_features.at(feature_rows.get(edge) + column)
@@ -298,9 +300,13 @@ class ConvolutionCode:
         entry = self.plan.table.paths[path]
         return entry.output_offset + k * entry.output_channels + entry.output_channel
 
-    def _harmonic_degree_last(self, path: int) -> tuple[int, int]:
-        """Sorts paths by falling degree of the harmonic, so that its sums over channels are soon complete."""
-        return -self.plan.table.paths[path].harmonic_offset, path
+    def _paths_by_harmonic(self, blocks: BlockRange) -> list[list[int]]:
+        """Paths by falling degree of the harmonic, so that few sums over channels are open at a time."""
+        offsets = sorted({self.plan.table.paths[path].harmonic_offset for path in blocks.paths}, reverse=True)
+        return [
+            [path for path in blocks.paths if self.plan.table.paths[path].harmonic_offset == offset]
+            for offset in offsets
+        ]
 
 
 class _EdgeGradient:
@@ -324,6 +330,7 @@ class _EdgeGradient:
         self._loaded: dict[int, Vector] = {}
         self._of_harmonics: dict[int, Vector] = {}
         self._of_distance: Vector | None = None
+        self._sums: dict[int, LaneSums] = {}
         self.of_features: dict[int, Vector] = {}
         self.overlap = code.broadcast(0.0)
 
@@ -356,19 +363,21 @@ class _EdgeGradient:
             slope = convolution._weight(code, row, self._layout, slopes, path)
             self._of_distance = _sum(code, slope, self.overlap, self._of_distance)
 
+    def reduce_harmonics(self) -> None:
+        """Take the derivatives by the harmonics so far, which are complete, into the sums over channels."""
+        for slot in sorted(self._of_harmonics, reverse=True):
+            self._reduce(slot, self._of_harmonics.pop(slot))
+
     def store(self, sums: Reals) -> None:
-        """Sum over the channels of the block and add to the sums of the edge."""
-        code = self._code
-        slots = dict(self._of_harmonics)
+        """Add the sums over the channels of the block to those of the edge."""
         if self._of_distance is not None:
-            slots[0] = self._of_distance
-        for first in range(0, self._convolution.plan.edge_slots, code.lanes):
-            reduction = LaneSums()
-            own = [slot for slot in slots if first <= slot < first + code.lanes]
-            for slot in sorted(own, reverse=True):
-                reduction.add(slot - first, slots[slot])
-            if own:
-                sums.add(first, reduction.result())
+            self._reduce(0, self._of_distance)
+        for part, reduction in self._sums.items():
+            sums.add(part * self._code.lanes, reduction.result())
+
+    def _reduce(self, slot: int, vector: Vector) -> None:
+        part, lane = divmod(slot, self._code.lanes)
+        self._sums.setdefault(part, LaneSums()).add(lane, vector)
 
 
 def _sum(code: Code, first: Vector, second: Vector, total: Vector | None) -> Vector:
