@@ -62,6 +62,7 @@ class CompiledPotential:
         dtype: Of the program.
         intervals: Of the radial tables.
         force_error: Measured error of the tables, eV/Å.
+        program: What was compiled.
 
     Raises:
         ConfigError: the model cannot be compiled, which `why_not_compiled` tells before, or no table is fine enough.
@@ -85,7 +86,7 @@ class CompiledPotential:
         lanes = host_target().lanes(real)
         self.intervals, self.force_error = _fine_enough(exact, force_tolerance)
         network = describe(exact, self.intervals, lanes)
-        self._program = InferenceProgram(network, real)
+        self.program = InferenceProgram(network, real)
 
     @property
     def elements(self) -> list[str]:
@@ -132,7 +133,7 @@ class CompiledPotential:
             pairs: All pairs nearer than the cutoff, and others: those beyond it are left out. The same object as long
                 as the pairs and elements stay the same.
         """
-        result = self._program(positions, elements, pairs)
+        result = self.program(positions, elements, pairs)
         return replace(result, energies=result.energies + self._constants[elements])
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:

@@ -184,3 +184,16 @@ def test_other_weights_run_by_the_same_program(program: InferenceProgram) -> Non
     other = InferenceProgram(replace(network, scales=2.0 * network.scales, layers=layers), program.real)
     assert other._program._run is program._program._run
     compare(other, *crystal(8, 1, 4.5))
+
+
+def test_phases_are_timed_by_name_and_add_up(program: InferenceProgram) -> None:
+    last = len(program.network.layers)
+    given = crystal(ATOMS, 0, BOX)
+    before = program(*given)
+    seconds = program.phase_seconds(*given, repeats=3)
+    forward = [f"layer {number} forward" for number in range(1, last)]
+    backward = [f"layer {number} backward" for number in range(last - 1, 0, -1)]
+    assert list(seconds) == [*forward, f"layer {last}", *backward]
+    assert all(each >= 0.0 for each in seconds.values())
+    assert seconds[f"layer {last}"] > 0.0
+    np.testing.assert_array_equal(program(*given).forces, before.forces)

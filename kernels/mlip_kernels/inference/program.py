@@ -1,8 +1,10 @@
 """The inference program of a network: compiled once, run with positions and pairs."""
 
 import hashlib
+import time
 from dataclasses import fields, is_dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,45 @@ class InferenceProgram:
             elements: Number of each atom's element, int64 [atoms]. Atoms of one element are best next to each other.
             pairs: The same object as long as atoms, elements and pairs stay the same.
         """
+        workspace = self._prepared(positions, elements, pairs)
+        self._program.run(workspace.addresses, workspace.tasks)
+        return Evaluation(
+            workspace.energies.numpy().astype(np.float64),
+            workspace.forces.sum(0),
+            workspace.virials.sum(0).reshape(3, 3),
+            float(workspace.nearest.min()),
+        )
+
+    @property
+    def phase_names(self) -> list[str]:
+        """What each phase does; layers are counted from 1."""
+        last = len(self._layers)
+        forward = [f"layer {number} forward" for number in range(1, last)]
+        return [*forward, f"layer {last}", *(f"layer {number} backward" for number in reversed(range(1, last)))]
+
+    def phase_seconds(
+        self, positions: NDArray[np.float64], elements: NDArray[np.int64], pairs: Pairs, repeats: int
+    ) -> dict[str, float]:
+        """Seconds of each phase, by name, from medians of so many runs that end after it.
+
+        The arguments are those of a call.
+        """
+        ends = [0.0]
+        for phases in range(1, len(self.phase_names) + 1):
+            seconds = []
+            for _ in range(repeats):
+                workspace = self._prepared(positions, elements, pairs)
+                start = time.perf_counter()
+                self._program.run(workspace.addresses, workspace.tasks, phases)
+                seconds.append(time.perf_counter() - start)
+            ends.append(float(np.median(seconds)))
+        # A short phase may lie below the noise of the two medians.
+        return {
+            name: max(0.0, end - start) for name, (start, end) in zip(self.phase_names, pairwise(ends), strict=True)
+        }
+
+    def _prepared(self, positions: NDArray[np.float64], elements: NDArray[np.int64], pairs: Pairs) -> "_Workspace":
+        """The arrays for a run."""
         tasks = max(1, min(torch.get_num_threads(), len(positions)))
         workspace = self._workspace
         if workspace is None or workspace.pairs is not pairs or workspace.tasks != tasks:
@@ -76,13 +117,7 @@ class InferenceProgram:
         workspace.forces.fill(0.0)
         workspace.virials.fill(0.0)
         workspace.nearest.fill(np.inf)
-        self._program.run(workspace.addresses, tasks)
-        return Evaluation(
-            workspace.energies.numpy().astype(np.float64),
-            workspace.forces.sum(0),
-            workspace.virials.sum(0).reshape(3, 3),
-            float(workspace.nearest.min()),
-        )
+        return workspace
 
     def _new_workspace(self, elements: NDArray[np.int64], pairs: Pairs, tasks: int) -> "_Workspace":
         layers = self._layers

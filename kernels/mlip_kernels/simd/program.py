@@ -60,10 +60,10 @@ class Program:
         values = [each.data_ptr() if isinstance(each, Tensor) else each for each in arguments]
         self.run(np.array(values, dtype=np.int64), tasks)
 
-    def run(self, arguments: np.ndarray, tasks: int) -> None:
-        """Run with integers and addresses as they are, int64 [arguments]."""
+    def run(self, arguments: np.ndarray, tasks: int, phases: int | None = None) -> None:
+        """Run with integers and addresses as they are, int64 [arguments]; so many of the phases, or all."""
         use_threads(min(tasks, torch.get_num_threads()))
-        self._run(arguments, len(self.phases), tasks)
+        self._run(arguments, len(self.phases) if phases is None else phases, tasks)
 
 
 def use_threads(threads: int) -> None:
