@@ -33,9 +33,14 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Fits and measurements are kept in the user's cache folder; tests neither read what is there nor add to it."""
+    """Fits and measurements are kept in the user's cache folder; tests neither read what is there nor add to it.
+
+    Compiled programs, whose names say what they were made of, are kept from run to run and for all test processes.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        if "MLIP_KERNEL_CACHE" not in os.environ:
+            patch.setenv("MLIP_KERNEL_CACHE", str(REPOSITORY / ".pytest_cache" / "kernels"))
         yield
 
 

@@ -16,6 +16,7 @@ from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, Neighb
 from mlip.nn.build import build_contraction, build_convolution, convolution_irreps
 from mlip.nn.distance_transform import TRANSFORMS
 from mlip.nn.layout import blocks, canonical_irreps, natural_irreps
+from mlip.nn.radial_knots import KnotRadial
 from mlip.nn.weights import normal_weights
 from mlip.so3 import spherical_harmonics
 from mlip_kernels.edges import EdgeTopology
@@ -70,12 +71,20 @@ class MaceLayer(nn.Module):
         self.residual = None if mixes else ElementLinear(irreps_in, irreps_out, num_elements)
 
     def forward(
-        self, features: Tensor, harmonics: Tensor, radial: Tensor, edges: EdgeTopology, groups: ElementGroups
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        radial: Tensor | KnotRadial,
+        edges: EdgeTopology,
+        groups: ElementGroups,
     ) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim]."""
         messages = self.down(self.convolution(self.up(features), harmonics, radial, edges))
-        divisor = self.average_neighbours if self.density is None else self.density(radial, edges)
-        messages = messages / divisor
+        if self.density is None:
+            messages = messages / self.average_neighbours
+        else:
+            assert isinstance(radial, Tensor)
+            messages = messages / self.density(radial, edges)
         if self.mixing is not None:
             messages = self.mixing(messages, groups)
         following: Tensor = self.out(self.contraction(messages, groups))
@@ -116,13 +125,20 @@ class Mace(Network):
             widths[-1] = [channels, config.readout_hidden, 1]
         self.readouts = nn.ModuleList([MLP(each) for each in widths])
 
+    @property
+    def takes_knots(self) -> bool:
+        """Whether all radial networks can be tabulated: convolutions by kernels, of functions of the length alone."""
+        return self.transform is None and all(
+            layer.density is None and layer.convolution.takes_knots for layer in self.layers
+        )
+
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
         """Compute one number per atom, [nodes]."""
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         transformed = None
         if self.transform is not None:
             transformed = self.transform(lengths, groups.elements[edges.senders], groups.elements[edges.receivers])
-        radial = self.radial(lengths, transformed)
+        radial = self.edge_radial(lengths) if transformed is None else self.radial(lengths, transformed)
         harmonics = spherical_harmonics(self.l_max, vectors)
         features = self.embedding.index_select(0, groups.elements)
         total = vectors.new_zeros(edges.num_nodes)

@@ -15,6 +15,7 @@ from mlip.models.network import Network
 from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, Gate, RadialEmbedding
 from mlip.nn.build import build_convolution, convolution_irreps
 from mlip.nn.layout import canonical_irreps, natural_irreps
+from mlip.nn.radial_knots import KnotRadial
 from mlip.nn.weights import normal_weights
 from mlip.so3 import solid_harmonics, spherical_harmonics
 from mlip.tensor_products.couplings import couples
@@ -53,7 +54,12 @@ class NequIPLayer(nn.Module):
             self.self_connection = EquivariantLinear(irreps_in, self.gate.irreps_in)
 
     def forward(
-        self, features: Tensor, harmonics: Tensor, radial: Tensor, edges: EdgeTopology, groups: ElementGroups
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        radial: Tensor | KnotRadial,
+        edges: EdgeTopology,
+        groups: ElementGroups,
     ) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim]."""
         messages = self.convolution(self.up(features), harmonics, radial, edges) * self.normalisation
@@ -92,9 +98,14 @@ class NequIP(Network):
         self.layers = nn.ModuleList(layers)
         self.readout = MLP([hidden.count("0e"), 1])
 
+    @property
+    def takes_knots(self) -> bool:
+        """Whether all radial networks can be tabulated, which takes convolutions by kernels."""
+        return all(layer.convolution.takes_knots for layer in self.layers)
+
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
         """Compute one number per atom, [nodes]."""
-        radial = self.radial(torch.linalg.vector_norm(vectors, dim=1))
+        radial = self.edge_radial(torch.linalg.vector_norm(vectors, dim=1))
         harmonics = self.harmonics(self.l_max, vectors)
         features = self.embedding.index_select(0, groups.elements)
         for layer in self.layers:

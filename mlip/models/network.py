@@ -3,11 +3,29 @@
 from torch import Tensor, nn
 
 from mlip.nn.elements import ElementGroups
+from mlip.nn.radial import RadialEmbedding
+from mlip.nn.radial_knots import KnotRadial
 from mlip_kernels.edges import EdgeTopology
 
 
 class Network(nn.Module):
     """Base of the architectures: maps edges and elements to one number per atom, before scale and shift."""
+
+    radial: RadialEmbedding
+    # Intervals of the radial tables that stand in for radial networks in training mode; None for the networks.
+    radial_knots: int | None = None
+
+    @property
+    def takes_knots(self) -> bool:
+        """Whether all radial networks can be tabulated: convolutions by kernels, of functions of the length alone."""
+        raise NotImplementedError
+
+    def edge_radial(self, lengths: Tensor) -> Tensor | KnotRadial:
+        """Radial functions of edges of these lengths, Å [edges]; in training, if so wished, at the knots of a table."""
+        if self.training and self.radial_knots is not None and self.takes_knots:
+            return KnotRadial.of(self.radial, lengths, self.radial_knots)
+        functions: Tensor = self.radial(lengths)
+        return functions
 
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
         """Compute the network's output.

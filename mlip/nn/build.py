@@ -14,9 +14,6 @@ from mlip.nn.summed_convolution import SummedConvolution
 from mlip.tensor_products.couplings import choose
 from mlip_kernels import channelwise_convolution
 
-# Degree of features and harmonics from which turning edges to the pole is faster; see results/tensor_products.md.
-ESCN_FROM_DEGREE = 4
-
 
 def convolution_irreps(irreps: Irreps, choice: ProductChoice) -> Irreps:
     """Irreps of the features that a convolution takes: equal channels, the most of any, where it sums paths."""
@@ -36,17 +33,16 @@ def build_convolution(
 ) -> Convolution | SummedConvolution:
     """The convolution of features with the irreps `convolution_irreps`.
 
-    With weights per path and no algorithm named, high degrees take `escn`.
+    With weights per path and no algorithm named, it is the one that is fastest here.
 
     Raises:
         ConfigError: the backend has not the coupling, the weights, the algorithm or the option.
     """
     if choice.sums_paths:
         return SummedConvolution(irreps_in, l_max, targets, radial_widths, choice, parity)
-    options = _options_per_path(choice)
-    faster = "escn" if min(irreps_in.lmax, l_max) >= ESCN_FROM_DEGREE else "blocked"
-    implementation = options.get("algorithm", faster)
-    choose("algorithm of the convolution", implementation, channelwise_convolution.IMPLEMENTATIONS)
+    implementation = _options_per_path(choice).get("algorithm")
+    if implementation is not None:
+        choose("algorithm of the convolution", implementation, channelwise_convolution.IMPLEMENTATIONS)
     return Convolution(irreps_in, l_max, targets, radial_widths, implementation, parity, choice.coupling)
 
 

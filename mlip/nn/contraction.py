@@ -9,7 +9,11 @@ from mlip.nn.layout import blocks
 from mlip.nn.weights import normal_weights
 from mlip.so3.symmetric_products import symmetric_product_basis
 from mlip_kernels import symmetric_contraction
+from mlip_kernels.backends import available_backend
 from mlip_kernels.symmetric_contraction import ContractionTable, ContractionTerm
+
+# Coefficients of the polynomials of a contraction; beyond, its programs take minutes to compile.
+LONGEST_PROGRAM = 2000
 
 
 class SymmetricContraction(nn.Module):
@@ -24,7 +28,8 @@ class SymmetricContraction(nn.Module):
         irreps_out: Canonical irreps of the output.
         correlation: Highest order.
         num_elements: Number of elements.
-        implementation: A key of `mlip_kernels.symmetric_contraction.IMPLEMENTATIONS`.
+        implementation: A key of `mlip_kernels.symmetric_contraction.IMPLEMENTATIONS`; chosen by
+            `default_implementation` where it is not given.
     """
 
     def __init__(
@@ -34,7 +39,7 @@ class SymmetricContraction(nn.Module):
         irreps_out: Irreps,
         correlation: int,
         num_elements: int,
-        implementation: str = "monomials",
+        implementation: str | None = None,
     ) -> None:
         super().__init__()
         self.l_max = l_max
@@ -46,13 +51,22 @@ class SymmetricContraction(nn.Module):
             for term in self.table.terms:
                 count = term.coefficients.shape[0]
                 self.weights[:, term.weight_offset : term.weight_offset + count] /= count
-        self.operation = symmetric_contraction.IMPLEMENTATIONS[implementation](self.table)
+        chosen = implementation or default_implementation(self.table)
+        self.operation = symmetric_contraction.IMPLEMENTATIONS[chosen](self.table)
 
     def forward(self, features: Tensor, groups: ElementGroups) -> Tensor:
         """Contract features [nodes, (l_max+1)^2 * channels] to [nodes, irreps_out.dim], channel-last per irrep."""
         features = features.unflatten(1, ((self.l_max + 1) ** 2, self.channels))
         contracted: Tensor = self.operation(features, self.weights, groups.elements)
         return contracted
+
+
+def default_implementation(table: ContractionTable) -> str:
+    """The fastest implementation that there is here, without programs that would take minutes to compile."""
+    coefficients = sum(int((abs(term.coefficients) > 0).any(0).sum()) for term in table.terms)
+    if available_backend("cpu") == "reference" or coefficients > LONGEST_PROGRAM:
+        return "monomials"
+    return "kernel"
 
 
 def contraction_table(l_max: int, irreps_out: Irreps, correlation: int) -> ContractionTable:

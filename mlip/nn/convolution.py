@@ -9,11 +9,16 @@ from torch import Tensor, nn
 
 from mlip.nn.layout import Block, blocks, natural_irreps
 from mlip.nn.mlp import MLP
+from mlip.nn.radial_knots import KnotRadial
 from mlip.so3 import wigner_3j
 from mlip.tensor_products.couplings import Coupling, couples, coupling_tensor
 from mlip_kernels import channelwise_convolution
-from mlip_kernels.channelwise_convolution import ConvolutionPath, ConvolutionTable
+from mlip_kernels.backends import available_backend
+from mlip_kernels.channelwise_convolution import ConvolutionPath, ConvolutionTable, KernelConvolution
 from mlip_kernels.edges import EdgeTopology
+
+# Degree of features and harmonics from which turning edges to the pole is faster.
+ESCN_FROM_DEGREE = 4
 
 
 class Convolution(nn.Module):
@@ -28,7 +33,8 @@ class Convolution(nn.Module):
         l_max: Highest degree of the harmonics.
         targets: Irreps wanted in the output.
         radial_widths: Numbers of radial functions and of units in each hidden layer of the radial network.
-        implementation: A key of `mlip_kernels.channelwise_convolution.IMPLEMENTATIONS`.
+        implementation: A key of `mlip_kernels.channelwise_convolution.IMPLEMENTATIONS`; chosen by
+            `default_implementation` where it is not given.
         parity: That of harmonics of degree 1: -1, or 1 where only rotations count.
         coupling: Which paths there are.
 
@@ -42,7 +48,7 @@ class Convolution(nn.Module):
         l_max: int,
         targets: Irreps,
         radial_widths: Sequence[int],
-        implementation: str = "blocked",
+        implementation: str | None = None,
         parity: int = -1,
         coupling: Coupling = "clebsch_gordan",
     ) -> None:
@@ -50,16 +56,43 @@ class Convolution(nn.Module):
         wanted = {irrep for _, irrep in targets}
         self.table, self.irreps_out = convolution_table(irreps_in, l_max, wanted, parity, coupling)
         self.radial_network = MLP([*radial_widths, self.table.weight_dim])
-        self.operation = channelwise_convolution.IMPLEMENTATIONS[implementation](self.table)
+        self.operation = channelwise_convolution.IMPLEMENTATIONS[implementation or default_implementation(self.table)](
+            self.table
+        )
 
-    def forward(self, features: Tensor, harmonics: Tensor, radial: Tensor, edges: EdgeTopology) -> Tensor:
-        """Convolve features [nodes, irreps_in.dim] with harmonics [edges, (l_max+1)^2] and radial [edges, functions].
+    @property
+    def takes_knots(self) -> bool:
+        """Whether radial functions may be given at the knots of a table."""
+        return isinstance(self.operation, KernelConvolution)
+
+    def forward(self, features: Tensor, harmonics: Tensor, radial: Tensor | KnotRadial, edges: EdgeTopology) -> Tensor:
+        """Convolve features [nodes, irreps_in.dim] with harmonics [edges, (l_max+1)^2].
+
+        Args:
+            features: Of the senders.
+            harmonics: Of the edges.
+            radial: Radial functions, [edges, functions], or those at knots where the convolution takes them.
+            edges: Senders and receivers.
 
         Returns:
             [nodes, irreps_out.dim], channel-last per irrep.
         """
-        convolved: Tensor = self.operation(features, harmonics, self.radial_network(radial), edges)
+        convolved: Tensor
+        if isinstance(radial, KnotRadial):
+            assert isinstance(self.operation, KernelConvolution)
+            coefficients = radial.coefficients(self.radial_network)
+            convolved = self.operation.tabulated(features, harmonics, coefficients, radial.places, edges)
+        else:
+            convolved = self.operation(features, harmonics, self.radial_network(radial), edges)
         return convolved
+
+
+def default_implementation(table: ConvolutionTable) -> str:
+    """The fastest implementation that there is here: see results/tensor_products.md for high degrees."""
+    degrees = [(min(path.coefficients.shape[:2]) - 1) // 2 for path in table.paths]
+    if max(degrees) >= ESCN_FROM_DEGREE:
+        return "escn"
+    return "blocked" if available_backend("cpu") == "reference" else "kernel"
 
 
 def convolution_table(

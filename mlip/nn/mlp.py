@@ -25,8 +25,18 @@ class MLP(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map [rows, inputs] to [rows, outputs]."""
-        for number, weight in enumerate(self.weights):
-            if number:
-                values = normalised_activation("silu", values)
-            values = values @ (weight / math.sqrt(weight.shape[0]))
+        return self.last(self.hidden(values))
+
+    def hidden(self, values: Tensor) -> Tensor:
+        """Map [rows, inputs] to the units of the last hidden layer, or to themselves where there is none."""
+        for weight in list(self.weights)[:-1]:
+            values = normalised_activation("silu", _map(values, weight))
         return values
+
+    def last(self, units: Tensor) -> Tensor:
+        """Map the units of the last hidden layer to the outputs."""
+        return _map(units, self.weights[-1])
+
+
+def _map(values: Tensor, weight: Tensor) -> Tensor:
+    return values @ (weight / math.sqrt(weight.shape[0]))

@@ -64,6 +64,9 @@ class SummedConvolution(ConstantModule):
         self.operation = _operation(choice.build(spec, self.channels, 1), self.rows)
         self.register_constant("gain", torch.tensor(product_gain(spec))[:, None])
 
+    # Radial functions have to be given for every edge.
+    takes_knots = False
+
     def forward(self, features: Tensor, harmonics: Tensor, radial: Tensor, edges: EdgeTopology) -> Tensor:
         """Convolve features [nodes, irreps_in.dim] with harmonics [edges, (l_max+1)^2] and radial [edges, functions].
 
