@@ -15,6 +15,7 @@ from mlip.models.prediction import Prediction
 from mlip.nn import ElementGroups, ZBLRepulsion
 from mlip_kernels.edges import EdgeTopology
 from mlip_kernels.segment_sum import segment_sum
+from mlip_kernels.wanted import only
 
 if TYPE_CHECKING:
     from mlip.models.compiled import CompiledPotential
@@ -158,7 +159,8 @@ class Potential(nn.Module):
             energy = segment_sum(energies, structures, num_structures)
             if not (forces or stress):
                 return Prediction(energy, energies, None, None)
-            (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=differentiable)
+            with only("positions"):
+                (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=differentiable)
             force = None
             if forces:
                 pulls = segment_sum(gradient, receivers, edges.num_nodes)

@@ -79,6 +79,9 @@ def _mix_channels(
     features: Tensor, inputs: dict[Irrep, Block], outputs: list[Block], weight_of: Callable[[str], Tensor]
 ) -> Tensor:
     """Map the channels of each output irrep from those of the same irrep in the input; zero where there is none."""
+    # One split, whose gradient is one concatenation; that of a slice is as wide as the features.
+    parts = features.split([block.dim * block.channels for block in inputs.values()], 1)
+    sources = dict(zip(inputs, parts, strict=True))
     mixed = []
     for block in outputs:
         source = inputs.get(block.irrep)
@@ -88,6 +91,6 @@ def _mix_channels(
         weight = weight_of(str(block.irrep)) / math.sqrt(source.channels)
         # Of two matrices, since the product of three axes with two takes another way, with other rounding, where
         # gradients are wanted.
-        rows = source.of(features).reshape(-1, source.channels)
+        rows = sources[block.irrep].reshape(-1, source.channels)
         mixed.append((rows @ weight).reshape(features.shape[0], -1))
     return torch.cat(mixed, 1)

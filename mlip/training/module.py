@@ -16,6 +16,7 @@ from mlip.errors import ModelFileError
 from mlip.models import Potential
 from mlip.training.config import TrainingConfig
 from mlip.training.losses import error_sums, weighted_loss
+from mlip_kernels.wanted import only
 
 
 class EpochBatches:
@@ -104,6 +105,11 @@ class TrainingModule(LightningModule):
         self.batches_done += 1
         # Gradients are averaged over processes, whereas the loss is a sum over them.
         return loss * self.trainer.world_size
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients of the parameters, and of nothing else: forces have been computed by now."""
+        with only("parameters"):
+            loss.backward(*args, **kwargs)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Shorten a gradient that is too long."""

@@ -6,7 +6,7 @@ atomics, and results are the same from run to run.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from mlip_kernels.channelwise_convolution.cpu_code import BASIS, ConvolutionCode
 from mlip_kernels.channelwise_convolution.cpu_plan import BlockRange, ConvolutionPlan, padded_table, table_hash
 from mlip_kernels.channelwise_convolution.table import ConvolutionTable
 from mlip_kernels.simd.code import Code, Index, Indices, Reals, RealType
-from mlip_kernels.simd.program import Program
+from mlip_kernels.simd.program import Phase, Program
 from mlip_kernels.simd.target import host_target
 
 _REALS: dict[torch.dtype, RealType] = {torch.float32: "float32", torch.float64: "float64"}
@@ -29,6 +29,18 @@ _OUTPUT = 13
 _RECEIVED, _EDGE_SUMS, _OF_FEATURES, _OF_WEIGHTS = range(13, 17)
 # The fourth derivative of a cubic spline is zero.
 _DERIVATIVES = 4
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which gradients to compute beside those of the features."""
+
+    edges: bool = True
+    weights: bool = True
+
+
+# Of features, edges, and weights or table.
+Gradients = tuple[Tensor, Tensor, Tensor]
 
 
 class CpuConvolution:
@@ -51,6 +63,7 @@ class CpuConvolution:
         layouts = row_layouts(self.plan)
         self._code = ConvolutionCode(self.plan, layouts, tabulated, "convolution")
         self._columns = _PaddedColumns(table, self.plan.table) if self.padded else None
+        self._programs: dict[str, Program] = {}
 
     def forward(
         self,
@@ -61,6 +74,7 @@ class CpuConvolution:
         senders: Tensor,
         starts: Tensor,
         derivative: int = 0,
+        total: Tensor | None = None,
     ) -> Tensor:
         """Convolve.
 
@@ -73,6 +87,7 @@ class CpuConvolution:
             senders: int64 [edges].
             starts: First edge of each receiver, and the number of edges, int64 [nodes + 1].
             derivative: With a table, the order of the derivative of the weights with respect to the distance.
+            total: An earlier result, to which this one is added in place.
 
         Returns:
             [nodes, output_dim].
@@ -82,9 +97,13 @@ class CpuConvolution:
         tasks = self._tasks()
         operands = (starts, senders, harmonics, places, features, weights)
         common = self._common(operands, derivative, tasks, self._code.forward_scalars)
-        output = features.new_empty(len(starts) - 1, self.plan.table.output_dim)
-        self._forward_program([*common, output], tasks)
-        return output if self._columns is None else self._columns.output.cut(output)
+        added = total is not None and self._columns is None
+        output = total if added else features.new_empty(len(starts) - 1, self.plan.table.output_dim)
+        self._forward_program(added)([*common, output], tasks)
+        if self._columns is None:
+            return output
+        narrow = self._columns.output.cut(output)
+        return narrow if total is None else total.add_(narrow)
 
     def gradients(
         self,
@@ -96,11 +115,17 @@ class CpuConvolution:
         senders: Tensor,
         starts: Tensor,
         derivative: int = 0,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        wanted: Parts = Parts(),
+        totals: Gradients | None = None,
+    ) -> Gradients:
         """Gradients of `<received, forward>` with respect to features, sums per edge, and weights or table.
 
         The sums [edges, harmonics_dim] are the derivatives with respect to the harmonics; with a table, column 0 is
         that with respect to the distance, since the harmonic of degree 0 is a constant.
+
+        Args:
+            wanted: What is to be computed; the others are zero.
+            totals: Earlier gradients; those of features and weights are added to in place, and returned.
         """
         if self._columns is not None:
             features, weights = self._columns.input.pad(features), self._columns.weight.pad(weights)
@@ -108,22 +133,37 @@ class CpuConvolution:
         tasks = self._tasks()
         operands = (starts, senders, harmonics, places, features, weights)
         common = self._common(operands, derivative, tasks, self._code.gradient_scalars)
-        edge_sums = features.new_zeros(tasks, len(senders), self.plan.edge_slots)
-        of_features, of_weights = torch.zeros_like(features), torch.zeros_like(weights)
-        self._gradient_program([*common, received.contiguous(), edge_sums, of_features, of_weights], tasks)
-        of_edges = (edge_sums.sum(0) if tasks > 1 else edge_sums[0])[:, : self.table.harmonics_dim].contiguous()
+        edge_sums = features.new_zeros(tasks if wanted.edges else 0, len(senders), self.plan.edge_slots)
+        in_place = totals is not None and self._columns is None
+        of_features = totals[0] if in_place else torch.zeros_like(features)
+        of_weights = totals[2] if in_place else _zeros(weights, wanted.weights)
+        arrays = (received.contiguous(), edge_sums, of_features, of_weights)
+        self._gradient_program(wanted)([*common, *arrays], tasks)
+        of_edges = _zeros(harmonics, False)
+        if wanted.edges:
+            of_edges = (edge_sums.sum(0) if tasks > 1 else edge_sums[0])[:, : self.table.harmonics_dim].contiguous()
         if self._columns is not None:
             of_features, of_weights = self._columns.input.cut(of_features), self._columns.weight.cut(of_weights)
+            if totals is not None:
+                of_features, of_weights = totals[0].add_(of_features), totals[2].add_(of_weights)
         return of_features, of_edges, of_weights
 
-    @cached_property
-    def _forward_program(self) -> Program:
-        return Program("Channelwise convolution.", self._key("forward"), _REALS[self.dtype], [self._emit_forward])
+    def _forward_program(self, add: bool) -> Program:
+        def emit(code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
+            self._emit_forward(code, arguments, task, tasks, add)
 
-    @cached_property
-    def _gradient_program(self) -> Program:
-        title = "Gradients of the channelwise convolution."
-        return Program(title, self._key("gradients"), _REALS[self.dtype], [self._emit_gradients])
+        return self._program(f"forward {add}", "Channelwise convolution.", emit)
+
+    def _gradient_program(self, wanted: Parts) -> Program:
+        def emit(code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
+            self._emit_gradients(code, arguments, task, tasks, wanted)
+
+        return self._program(f"gradients {wanted}", "Gradients of the channelwise convolution.", emit)
+
+    def _program(self, kind: str, title: str, emit: Phase) -> Program:
+        if kind not in self._programs:
+            self._programs[kind] = Program(title, self._key(kind), _REALS[self.dtype], [emit])
+        return self._programs[kind]
 
     def _key(self, kind: str) -> str:
         return f"channelwise_convolution {kind} {self.tabulated} {table_hash(self.plan.table)}"
@@ -139,8 +179,8 @@ class CpuConvolution:
         shared = features.new_empty(tasks * degree * scalars)
         return [len(starts) - 1, len(senders), len(weights), degree, derivative, *arrays, rows, shared]
 
-    def _emit_forward(self, code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
-        self._code.define_forward(code)
+    def _emit_forward(self, code: Code, arguments: Indices, task: Index, tasks: Index, add: bool) -> None:
+        self._code.define_forward(code, add)
         scratch = _Scratch(arguments, task, self._code.forward_scalars)
         features, weights, output = (arguments.reals(place) for place in (_FEATURES, _WEIGHTS, _OUTPUT))
         with code.loop(0, arguments.get(_COUNT)) as node:
@@ -157,8 +197,8 @@ class CpuConvolution:
                         features, own_weights, row,
                     )  # fmt: skip
 
-    def _emit_gradients(self, code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
-        self._code.define_gradients(code, of_features=True, of_weights=True)
+    def _emit_gradients(self, code: Code, arguments: Indices, task: Index, tasks: Index, wanted: Parts) -> None:
+        self._code.define_gradients(code, of_features=True, of_weights=wanted.weights, of_edges=wanted.edges)
         scratch = _Scratch(arguments, task, self._code.gradient_scalars)
         features, weights, received = (arguments.reals(place) for place in (_FEATURES, _WEIGHTS, _RECEIVED))
         of_features, of_weights = arguments.reals(_OF_FEATURES), arguments.reals(_OF_WEIGHTS)
@@ -268,6 +308,11 @@ class _ColumnMap:
         return values.new_zeros(len(values), self.columns).index_copy_(
             1, self.narrow, values.index_select(1, self.wide)
         )
+
+
+def _zeros(like: Tensor, written: bool) -> Tensor:
+    """Zeros, of which all are one number where nothing is written to them."""
+    return torch.zeros_like(like) if written else like.new_zeros(()).expand(like.shape)
 
 
 def _edges_of(arguments: Indices, node: Index) -> tuple[Index, Index]:

@@ -66,12 +66,12 @@ class ConvolutionCode:
 
     # Forward
 
-    def define_forward(self, code: Code) -> None:
-        """Define the convolution of every range of blocks."""
+    def define_forward(self, code: Code, add: bool = False) -> None:
+        """Define the convolution of every range of blocks, which is written, or added."""
         kinds = ["index", "index", "indices", "indices", "reals", "reals", "reals", "reals"]
         for number in range(len(self.plan.ranges)):
             with code.function(f"{self.name}_forward_{number}", kinds) as (body, arguments):
-                self._forward(body, number, *arguments)
+                self._forward(body, number, add, *arguments)
 
     def prologue(self, code: Code, harmonics: Reals, scalars: Reals) -> None:
         """Write the combinations of one edge's harmonics, after the basis values."""
@@ -114,6 +114,7 @@ class ConvolutionCode:
         self,
         code: Code,
         range_number: int,
+        add: bool,
         block: Index,
         count: Index,
         feature_rows: Indices,
@@ -147,21 +148,23 @@ class ConvolutionCode:
                                 number = self._basis + self.plan.combination_number(path, i, k)
                                 sums[path, k].add_product(weighted, shared.broadcast(number))
             for (path, k), total in sums.items():
-                output.store(column + self._output(path, k), total.get())
+                place = column + self._output(path, k)
+                output.store(place, total.get() + output.load(place) if add else total.get())
 
     # Gradients
 
-    def define_gradients(self, code: Code, of_features: bool, of_weights: bool) -> None:
+    def define_gradients(self, code: Code, of_features: bool, of_weights: bool, of_edges: bool = True) -> None:
         """Define the gradients of every range of blocks.
 
         Args:
             of_features: Whether to add gradients of the features.
+            of_edges: Whether to add the sums of the edges.
             of_weights: Whether to give gradients of the weights, or add those of the table.
         """
         kinds = ["index", "index", "indices", "indices", *["reals"] * 7]
         for number in range(len(self.plan.ranges)):
             with code.function(f"{self.name}_gradients_{number}", kinds) as (body, arguments):
-                self._gradients(body, number, of_features, of_weights, *arguments)
+                self._gradients(body, number, (of_features, of_weights, of_edges), *arguments)
 
     def gradient_prologue(self, code: Code, harmonics: Reals, scalars: Reals) -> None:
         """Write one edge's harmonics, after the basis values and their derivatives."""
@@ -203,8 +206,7 @@ class ConvolutionCode:
         self,
         code: Code,
         range_number: int,
-        with_features: bool,
-        with_weights: bool,
+        wanted: tuple[bool, bool, bool],
         block: Index,
         count: Index,
         feature_rows: Indices,
@@ -217,6 +219,7 @@ class ConvolutionCode:
         of_features: Reals,
         of_weights: Reals,
     ) -> None:
+        with_features, with_weights, with_edges = wanted
         blocks, layout = self.plan.ranges[range_number], self.layouts[range_number]
         column = block * code.lanes
         from_range = (block - blocks.first) * layout.block_stride
@@ -229,7 +232,7 @@ class ConvolutionCode:
             basis = [shared.broadcast(number) for number in range(self._basis)]
             slopes = [shared.broadcast(self._basis + number) for number in range(self._basis)]
             harmonics = shared.at(2 * self._basis)
-            edge_gradient = _EdgeGradient(code, self, layout, harmonics, contracted, places)
+            edge_gradient = _EdgeGradient(code, self, layout, harmonics, contracted, places, with_edges)
             for paths in self._paths_by_harmonic(blocks):
                 for path in paths:
                     edge_gradient.add_path(path, sent, own_weights.at(weight_row), basis, slopes)
@@ -320,7 +323,9 @@ class _EdgeGradient:
         harmonics: Reals,
         contracted: Reals,
         places: dict[tuple[int, int, int], int],
+        with_edges: bool,
     ) -> None:
+        self._with_edges = with_edges
         self._code = code
         self._convolution = convolution
         self._layout = layout
@@ -352,14 +357,14 @@ class _EdgeGradient:
                 vector = self._contracted.load(where)
                 harmonic = self._harmonics.broadcast(j)
                 taken = harmonic * vector if taken is None else code.fused(harmonic, vector, taken)
-                if j or not slopes:
+                if self._with_edges and (j or not slopes):
                     self._of_harmonics[j] = _sum(code, weighted, vector, self._of_harmonics.get(j))
             if taken is None:
                 continue
             self.of_features[place] = _sum(code, weight, taken, self.of_features.get(place))
             overlap = _sum(code, feature, taken, overlap)
         self.overlap = overlap if overlap is not None else code.broadcast(0.0)
-        if slopes:
+        if slopes and self._with_edges:
             slope = convolution._weight(code, row, self._layout, slopes, path)
             self._of_distance = _sum(code, slope, self.overlap, self._of_distance)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mlip_kernels.channelwise_convolution.cpu_plan import table_hash
 from mlip_kernels.channelwise_convolution.table import ConvolutionTable
 from mlip_kernels.edges import EdgeTopology
+from mlip_kernels.wanted import wanted
 
 # Order of the derivative that says that weights are given for every edge, and not by a table.
 GIVEN = -1
@@ -91,14 +92,27 @@ def gradients(
     With a table that of the first harmonic, a constant, is left zero.
     """
     program = _cpu(key, features.dtype, derivative != GIVEN)
-    of_features, of_edges, of_weights = program.gradients(
-        received, features, harmonics, weights, places, senders, starts, max(derivative, 0)
-    )
+    operands = (features, harmonics, weights, places, senders, starts)
+    of_features, of_edges, of_weights = program.gradients(received, *operands, max(derivative, 0), _parts(derivative))
+    of_edges, of_places = _split(of_edges, places, derivative)
+    return of_features, of_edges, of_weights, of_places
+
+
+def _parts(derivative: int) -> Any:
+    """What is wanted of gradients in the present pass; weights that are given for every edge depend on positions."""
+    from mlip_kernels.channelwise_convolution.cpu import Parts
+
+    inputs = wanted()
+    return Parts(edges=inputs != "parameters", weights=inputs != "positions" or derivative == GIVEN)
+
+
+def _split(of_edges: Tensor, places: Tensor, derivative: int) -> tuple[Tensor, Tensor]:
+    """Gradients of the harmonics and of places, from the sums of the edges."""
     of_places = torch.zeros_like(places)
-    if derivative != GIVEN:
+    if derivative != GIVEN and wanted() != "parameters":
         of_places[:-2] = of_edges[:, 0]
         of_edges[:, 0] = 0.0
-    return of_features, of_edges, of_weights, of_places
+    return of_edges, of_places
 
 
 @cache
@@ -158,6 +172,8 @@ def _differentiate_gradients(ctx: Any, *cotangents: Tensor | None) -> tuple[Tens
     received, features, harmonics, weights, places, senders, starts = ctx.saved_tensors
     key, derivative = ctx.key, ctx.derivative
     of_features, of_harmonics, of_weights, of_places = cotangents
+    if received.device.type == "cpu" and not torch.is_grad_enabled():
+        return *_second_on_cpu(ctx, cotangents), None, None, None, None
     total = _Sums(ctx.needs_input_grad[:5])
 
     def add(operands: tuple[Tensor, Tensor, Tensor], order: int, factors: tuple[Tensor | float | None, ...]) -> None:
@@ -180,6 +196,43 @@ def _differentiate_gradients(ctx: Any, *cotangents: Tensor | None) -> tuple[Tens
         slopes = of_places[:-2, None]
         add((features, _ScaledOnce.apply(harmonics, slopes), weights), derivative + 1, (1.0, slopes, 1.0, 1.0))
     return *total.values, None, None, None, None
+
+
+def _second_on_cpu(ctx: Any, cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """The function of `_differentiate_gradients` where nothing is differentiated again: all terms add to one sum."""
+    received, features, harmonics, weights, places, senders, starts = ctx.saved_tensors
+    of_features, of_harmonics, of_weights, of_places = cotangents
+    derivative = ctx.derivative
+    order = max(derivative, 0)
+    terms: list[tuple[tuple[Tensor, Tensor, Tensor], int, str]] = []
+    if of_harmonics is not None:
+        terms.append(((features, _without_constant(of_harmonics, derivative), weights), order, "harmonics"))
+    if of_places is not None and derivative != GIVEN:
+        terms.append(((features, harmonics * of_places[:-2, None], weights), order + 1, "places"))
+    if of_features is not None:
+        terms.append(((of_features, harmonics, weights), order, "features"))
+    if of_weights is not None:
+        terms.append(((features, harmonics, of_weights), order, "weights"))
+    program, parts = _cpu(ctx.key, received.dtype, derivative != GIVEN), _parts(derivative)
+    of_received: Tensor | None = None
+    sums = torch.zeros_like(features), torch.zeros_like(weights)
+    edges = _Sums((True, True))
+    for operands, number, changed in terms:
+        rest = (places, senders, starts, number)
+        of_received = program.forward(*operands, *rest, of_received)
+        # A term does not depend on the operand that a cotangent stands for.
+        totals = (
+            torch.zeros_like(features) if changed == "features" else sums[0],
+            harmonics,
+            torch.zeros_like(weights) if changed == "weights" else sums[1],
+        )
+        _, of_edges, _ = program.gradients(received, *operands, *rest, parts, totals)
+        if parts.edges:
+            own, own_places = _split(of_edges, places, derivative)
+            if changed != "harmonics":
+                edges.add(0, own * of_places[:-2, None] if changed == "places" and of_places is not None else own)
+            edges.add(1, own_places)
+    return of_received, sums[0], edges.values[0], sums[1], edges.values[1]
 
 
 class _Sums:
