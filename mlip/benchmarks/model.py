@@ -3,28 +3,28 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 import torch
-from ase import Atoms, units
+from ase import Atoms
 
 from mlip.benchmarks.contenders import Request
+from mlip.benchmarks.memory import resident_growth
+from mlip.benchmarks.model_steps import TIMESTEP, ase_step, forces_step, training_step
 from mlip.benchmarks.records import failure
 from mlip.benchmarks.timing import Statistics, Step, Stopwatch, interleave
 from mlip.benchmarks.water import water_box
 from mlip.calculators import MLIPCalculator
-from mlip.calculators.loading import load_for_inference
-from mlip.data.graphs import build_graph, collate_graphs
+from mlip.calculators.compiled import prepare
+from mlip.data.graphs import build_graph
 from mlip.data.structures import Structure
 from mlip.errors import ConfigError
 from mlip.models import MaceConfig, NequIPConfig, Potential, build_model, parse_model_config, with_backend
-from mlip.training.losses import error_sums, weighted_loss
+from mlip.models.compiled import why_not_compiled
+from mlip_kernels.inference.tally import Tally, tally
 
-TIMESTEP, TEMPERATURE = 0.5, 300.0  # fs, K
-AS_IT_IS = "as it is"
-# A simulation turns round after so many steps, before the molecules have flown apart.
-_STEPS_ONE_WAY = 25
+AS_IT_IS, COMPILED = "as it is", "compiled"
+# Runs from whose medians the time of each phase of a program is taken.
+_PHASE_REPEATS = 15
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,12 @@ class ModelRecord:
         mean_ms: Of all rounds; it holds the steps that build a neighbour list, which the median leaves out.
         us_per_atom: From the median.
         ns_per_day: Of `ase`, from the mean, at 0.5 fs a step.
+        atoms_per_gib: Of `ase`, by the growth of the process's memory in the first calculation, neighbour list
+            included.
+        gflops: 1e9 additions and multiplications a second of a compiled model, see `mlip_kernels.inference.tally`.
+        peak_fraction: The same over the measured peak of the machine's vector units.
+        time_shares: Of each phase of a compiled model, in its `forces`.
+        flop_shares: Of each operation of a compiled model, in its additions and multiplications.
     """
 
     contender: str
@@ -60,33 +66,47 @@ class ModelRecord:
     rounds: int | None = None
     us_per_atom: float | None = None
     ns_per_day: float | None = None
+    atoms_per_gib: float | None = None
+    gflops: float | None = None
+    peak_fraction: float | None = None
+    time_shares: dict[str, float] | None = None
+    flop_shares: dict[str, float] | None = None
     construction_s: float | None = None
 
 
 @dataclass(frozen=True)
 class ModelContender:
-    """A model that is ready to run, and what is known of it before it is timed."""
+    """A model that is ready to run, and what is known of it before it is timed.
+
+    Attributes:
+        potential: The model, which may be trained.
+        calculator: Of a copy of it, compiled or not.
+        record: What its records have in common.
+    """
 
     potential: Potential
+    calculator: MLIPCalculator
     record: ModelRecord
 
 
 def build_models(
     base: Potential | MaceConfig | NequIPConfig, requests: Sequence[Request], dtype: str, device: torch.device
 ) -> tuple[list[ModelContender], list[ModelRecord]]:
-    """The base as it is, and with each of the backends; also records of those that cannot be built.
+    """The base as it is, compiled, and with each of the backends; also records of those that cannot be built.
 
     A model keeps its weights and changes the backend only, so that the function stays the same. A configuration gets
     the backend with its own coupling and weights where the request does not name others.
     """
     models: list[ModelContender] = []
     refused: list[ModelRecord] = []
-    for request in [None, *requests]:
-        label = AS_IT_IS if request is None else request.label
+    for label, request in [(AS_IT_IS, None), (COMPILED, None), *((request.label, request) for request in requests)]:
         record = ModelRecord(label, "", dtype=dtype)
         start = time.perf_counter()
         try:
             potential = _build(base, request, dtype).to(device)
+            calculator = MLIPCalculator(potential, device=device, dtype=dtype, compile=label == COMPILED)
+            if label == COMPILED and calculator.compiled is None:
+                raise ConfigError(why_not_compiled(potential) or "no radial table is fine enough for the model.")
         except Exception as error:  # One contender's defect must not cost the others their results.
             refused.append(replace(record, reason=failure(error)))
             continue
@@ -96,12 +116,17 @@ def build_models(
             parameters=sum(parameter.numel() for parameter in potential.parameters()),
             construction_s=time.perf_counter() - start,
         )
-        models.append(ModelContender(potential, record))
+        models.append(ModelContender(potential, calculator, record))
     return models, refused
 
 
 def run_models(
-    models: Sequence[ModelContender], atoms: Sequence[int], device: torch.device, seconds: float, call_limit: float
+    models: Sequence[ModelContender],
+    atoms: Sequence[int],
+    device: torch.device,
+    seconds: float,
+    call_limit: float,
+    peak_flops: float | None = None,
 ) -> Iterator[list[ModelRecord]]:
     """Time all models and measurements in turns; yields the records of one size after another.
 
@@ -111,18 +136,22 @@ def run_models(
         device: Where the models are.
         seconds: For each model and measurement, unless the fewest rounds take longer.
         call_limit: Seconds; what takes longer in one call is left out.
+        peak_flops: Additions and multiplications a second that the machine reaches at best, if that is known.
     """
     stopwatch = Stopwatch.of(device)
     for size in atoms:
         steps: dict[ModelRecord, Step] = {}
+        owners: dict[ModelRecord, ModelContender] = {}
         failed: list[ModelRecord] = []
         for model in models:
             box = water_box(size, model.potential.elements)
             edges = build_graph(Structure.from_atoms(box), model.potential.cutoff).edge_index.shape[1]
-            for measured, maker in MEASUREMENTS.items():
+            for measured, maker in _measurements(model).items():
                 record = replace(model.record, measured=measured, atoms=len(box), edges=edges)
                 try:
-                    step = maker(model.potential, box.copy())
+                    if measured == "ase":
+                        record = replace(record, atoms_per_gib=_atoms_per_gib(model.calculator, box))
+                    step = maker(model, box.copy())
                     taken = stopwatch.warm_up(step, call_limit)
                 except Exception as error:  # As above.
                     failed.append(replace(record, reason=failure(error)))
@@ -132,8 +161,12 @@ def run_models(
                     failed.append(replace(record, reason=reason))
                     continue
                 steps[record] = step
+                owners[record] = model
         times = interleave(steps, seconds * len(steps), stopwatch) if steps else {}
-        yield [*(_timed(record, found) for record, found in times.items()), *failed]
+        timed = [
+            _counted(_timed(record, found), owners[record].calculator, peak_flops) for record, found in times.items()
+        ]
+        yield [*timed, *failed]
 
 
 def _timed(record: ModelRecord, times: Statistics) -> ModelRecord:
@@ -148,6 +181,49 @@ def _timed(record: ModelRecord, times: Statistics) -> ModelRecord:
         us_per_atom=1e6 * times.median / record.atoms,
         ns_per_day=86400.0 / times.mean * TIMESTEP * 1e-6 if record.measured == "ase" else None,
     )
+
+
+def _counted(record: ModelRecord, calculator: MLIPCalculator, peak_flops: float | None) -> ModelRecord:
+    """With the arithmetic of a compiled model, and how time and arithmetic are shared."""
+    compiled = calculator.compiled
+    if compiled is None:
+        return record
+    atoms, edges, median = record.atoms, record.edges, record.median_ms
+    assert atoms is not None
+    assert edges is not None
+    assert median is not None
+    counted = tally(compiled.program.network)
+    flops_a_second = counted.total(atoms, edges) / (1e-3 * median)
+    record = replace(
+        record,
+        gflops=flops_a_second / 1e9,
+        peak_fraction=None if peak_flops is None else flops_a_second / peak_flops,
+    )
+    if record.measured != "forces":
+        return record
+    given = prepare(compiled, Structure.from_atoms(water_box(atoms, calculator.model.elements)))
+    phases = compiled.program.phase_seconds(given.positions, given.elements, given.pairs, _PHASE_REPEATS)
+    return replace(record, time_shares=_shares(phases), flop_shares=_flop_shares(counted, atoms, edges))
+
+
+def _flop_shares(counted: Tally, atoms: int, edges: int) -> dict[str, float]:
+    return _shares({name: float(flops.total(atoms, edges)) for name, flops in counted.operations.items()})
+
+
+def _shares(parts: dict[str, float]) -> dict[str, float]:
+    total = sum(parts.values())
+    return {name: part / total if total else 0.0 for name, part in parts.items()}
+
+
+def _atoms_per_gib(calculator: MLIPCalculator, box: Atoms) -> float | None:
+    """Atoms whose first calculation fits one GiB; None if the memory did not grow, or the system does not tell."""
+    small = water_box(3, calculator.model.elements)
+    small.calc = calculator
+    small.get_forces()  # What is loaded at the first calculation at all is no memory of the atoms.
+    large = box.copy()
+    large.calc = calculator
+    growth = resident_growth(large.get_forces)
+    return len(box) * 2**30 / growth if growth else None
 
 
 def _build(base: Potential | MaceConfig | NequIPConfig, request: Request | None, dtype: str) -> Potential:
@@ -180,49 +256,15 @@ def _function(potential: Potential) -> str:
     )
 
 
-def _forces_step(potential: Potential, box: Atoms) -> Step:
-    model = load_for_inference(potential, potential.device, str(potential.dtype).removeprefix("torch."))
-    graph = build_graph(Structure.from_atoms(box), model.cutoff).to(model.device)
-    return lambda: lambda: model(graph, forces=True)
-
-
-def _ase_step(potential: Potential, box: Atoms) -> Step:
-    """Atoms fly on at thermal speed, so that neighbour lists are built as often as in a simulation."""
-    calculator = MLIPCalculator(potential, device=potential.device, dtype=str(potential.dtype).removeprefix("torch."))
-    box.calc = calculator
-    spread = np.sqrt(units.kB * TEMPERATURE / box.get_masses())[:, None]
-    flight = TIMESTEP * units.fs * spread * np.random.default_rng(0).normal(size=(len(box), 3))
-    moves = 0
-
-    def prepare() -> Callable[[], Any]:
-        nonlocal moves
-        box.positions += flight if moves // _STEPS_ONE_WAY % 2 == 0 else -flight
-        moves += 1
-        return box.get_forces
-
-    return prepare
-
-
-def _training_step(potential: Potential, box: Atoms) -> Step:
-    labelled = replace(Structure.from_atoms(box), energy=0.0, forces=np.zeros((len(box), 3)))
-    batch = collate_graphs([build_graph(labelled, potential.cutoff)]).to(potential.device)
-    weights = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64, device=potential.device)
-
-    def step() -> None:
-        potential.zero_grad()
-        sums = error_sums(potential(batch, forces=True), batch, "mse", 1.0)
-        weighted_loss(sums.loss, sums.components, weights).backward()
-
-    def prepare() -> Callable[[], Any]:
-        potential.train().requires_grad_()
-        return step
-
-    return prepare
+def _measurements(model: ModelContender) -> dict[str, Callable[[ModelContender, Atoms], Step]]:
+    """Programs are not trained."""
+    left_out = () if model.calculator.compiled is None else ("training",)
+    return {name: maker for name, maker in MEASUREMENTS.items() if name not in left_out}
 
 
 # How each measurement is set up for a model and a box.
-MEASUREMENTS: dict[str, Callable[[Potential, Atoms], Step]] = {
-    "forces": _forces_step,
-    "ase": _ase_step,
-    "training": _training_step,
+MEASUREMENTS: dict[str, Callable[[ModelContender, Atoms], Step]] = {
+    "forces": lambda model, box: forces_step(model.calculator, box),
+    "ase": lambda model, box: ase_step(model.calculator, box),
+    "training": lambda model, box: training_step(model.potential, box),
 }

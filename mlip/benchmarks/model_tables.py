@@ -11,7 +11,10 @@ from mlip.benchmarks.tables import machine_sentence, markdown_table, number_cell
 if TYPE_CHECKING:
     from rich.table import Table
 
-_TITLES = ["atoms", "edges", "backend", "forces ms", "µs/atom", "ASE ms", "ns/day", "training ms", "parameters"]
+_TITLES = [
+    *["atoms", "edges", "backend", "forces ms", "ASE ms", "µs/atom", "ns/day", "of peak", "atoms/GiB", "training ms"],
+    "parameters",
+]
 
 _NOTHING = ModelRecord("", "")
 
@@ -28,12 +31,46 @@ def model_markdown(environment: Environment, records: Sequence[ModelRecord]) -> 
     cells = [[*_cells(passes, spread=True), _any(passes).function] for passes in _grouped(records)]
     text = [title == "backend" for title in _TITLES]
     lines += ["", *markdown_table([*_TITLES, "function"], cells, [*text, True]), ""]
+    for record in records:
+        lines += _share_lines(record)
     skipped = [record for record in records if record.reason]
     if skipped:
         lines += ["## Skipped", ""]
         lines += [f"- {' '.join(_place(record))}: {record.reason}" for record in skipped]
         lines += [""]
     return "\n".join(lines)
+
+
+def share_tables(records: Sequence[ModelRecord]) -> "list[Table]":
+    """Tables for the console: what takes the time of compiled models, and what their arithmetic."""
+    from rich import box
+    from rich.table import Table
+
+    tables = []
+    for record in records:
+        for title, shares in _shares(record).items():
+            table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
+            table.add_column()
+            table.add_column(justify="right")
+            for name, share in shares.items():
+                table.add_row(name, f"{share:.1%}")
+            tables.append(table)
+    return tables
+
+
+def _share_lines(record: ModelRecord) -> list[str]:
+    lines: list[str] = []
+    for title, shares in _shares(record).items():
+        cells = [[name, f"{share:.1%}"] for name, share in shares.items()]
+        lines += [f"## {title}", "", *markdown_table(["", "share"], cells, [True, False]), ""]
+    return lines
+
+
+def _shares(record: ModelRecord) -> dict[str, dict[str, float]]:
+    """Titles and shares of what was measured of a program."""
+    size = f"{record.contender}, {record.atoms} atoms"
+    named = {f"Time of {size}": record.time_shares, f"Arithmetic of {size}": record.flop_shares}
+    return {title: shares for title, shares in named.items() if shares is not None}
 
 
 def model_table(records: Sequence[ModelRecord]) -> "Table":
@@ -49,13 +86,16 @@ def model_table(records: Sequence[ModelRecord]) -> "Table":
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for title in _TITLES[:-1]:
-        text = title == "backend"
-        table.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=not text)
+    # Numbers are narrower than what they are, and edges follow from atoms.
+    table.add_column("atoms", justify="right", no_wrap=True)
+    table.add_column("backend", min_width=9, overflow="fold")
+    for title in _TITLES[3:-1]:
+        table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
     table.add_column("")
     for passes in grouped:
         letter = ascii_lowercase[functions.index(_any(passes).function) % 26]
-        table.add_row(*_cells(passes, spread=False)[:-1], letter)
+        atoms, _, backend, *numbers, _ = _cells(passes, spread=False)
+        table.add_row(atoms, backend, *numbers, letter)
     return table
 
 
@@ -75,15 +115,17 @@ def _cells(passes: dict[str, ModelRecord], spread: bool) -> list[str]:
             return time_cell(record.median_ms, record.p20_ms, record.p80_ms)
         return number_cell(record.median_ms, ".3g")
 
-    common = _any(passes)
+    common, simulated = _any(passes), passes.get("ase", _NOTHING)
     return [
         str(common.atoms),
         str(common.edges),
         common.contender,
         milliseconds("forces"),
-        number_cell(passes.get("forces", _NOTHING).us_per_atom, ".3g"),
         milliseconds("ase"),
-        number_cell(passes.get("ase", _NOTHING).ns_per_day, ".3g"),
+        number_cell(simulated.us_per_atom, ".3g"),
+        number_cell(simulated.ns_per_day, ".3g"),
+        number_cell(simulated.peak_fraction, ".0%"),
+        number_cell(simulated.atoms_per_gib, ",.0f"),
         milliseconds("training"),
         number_cell(common.parameters, ",d"),
     ]

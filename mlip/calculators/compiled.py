@@ -1,5 +1,7 @@
 """Evaluating structures by a compiled potential, in the order of atoms in which its program is fastest."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from mlip.calculators.skin import ImageOffsets, Skin
 from mlip.data.neighbours import neighbour_list
 from mlip.data.structures import COINCIDENCE_DISTANCE, Structure
 from mlip.models.compiled import CompiledPotential, make_pairs, stress_from_virial
-from mlip_kernels.inference.pairs import Evaluation
+from mlip_kernels.inference.pairs import Evaluation, Pairs
 
 
 class CompiledEvaluator:
@@ -60,8 +62,24 @@ class CompiledEvaluator:
         self.builds += 1
 
 
-def evaluate_compiled(model: CompiledPotential, structure: Structure, stress: bool = False) -> StructurePrediction:
-    """The prediction for a structure that is looked at once.
+class Prepared(NamedTuple):
+    """What a compiled potential takes, atoms in the order in which it is fastest.
+
+    Attributes:
+        positions: Å, float64 [atoms, 3].
+        elements: int64 [atoms].
+        pairs: Those nearer than the cutoff.
+        order: Number that each of the atoms has in the structure, int64 [atoms].
+    """
+
+    positions: NDArray[np.float64]
+    elements: NDArray[np.int64]
+    pairs: Pairs
+    order: NDArray[np.int64]
+
+
+def prepare(model: CompiledPotential, structure: Structure) -> Prepared:
+    """What the model takes of a structure that is looked at once.
 
     Raises:
         StructureError: positions that are not finite, or a periodic cell without volume.
@@ -71,8 +89,19 @@ def evaluate_compiled(model: CompiledPotential, structure: Structure, stress: bo
     order = model.order(elements)
     positions = structure.positions[order]
     near = neighbour_list(positions, structure.cell, structure.pbc, model.cutoff)
-    pairs = make_pairs(near, structure.cell, len(elements))
-    return _prediction(structure, model.evaluate(positions, elements[order], pairs), order, stress)
+    return Prepared(positions, elements[order], make_pairs(near, structure.cell, len(elements)), order)
+
+
+def evaluate_compiled(model: CompiledPotential, structure: Structure, stress: bool = False) -> StructurePrediction:
+    """The prediction for a structure that is looked at once; the stress if asked for and defined.
+
+    Raises:
+        StructureError: positions that are not finite, or a periodic cell without volume.
+        UnknownElementError: the model does not know an element.
+    """
+    given = prepare(model, structure)
+    result = model.evaluate(given.positions, given.elements, given.pairs)
+    return _prediction(structure, result, given.order, stress)
 
 
 def _prediction(

@@ -1,23 +1,27 @@
 """`mlip bench`: time tensor products against each other, whole models over them, kernels, and advise on a backend."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mlip.cli.bench_kernels import kernels
+from mlip.cli.bench_model import model
+from mlip.cli.bench_options import (
+    Backends,
+    Output,
+    Quick,
+    Threads,
+    kept_when_interrupted,
+    print_skipped,
+    timed_device,
+)
 from mlip.cli.console import console, progress
 from mlip.cli.options import Device, Dtype
 
 if TYPE_CHECKING:
-    import torch
-
-    from mlip.benchmarks.model import ModelContender, ModelRecord
     from mlip.benchmarks.products import Plan
     from mlip.benchmarks.records import Record
-    from mlip.models import MaceConfig, NequIPConfig, Potential
 
 app = typer.Typer(
     name="bench",
@@ -27,19 +31,11 @@ app = typer.Typer(
 )
 
 app.command("kernels")(kernels)
+app.command("model")(model)
 
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; by default as many as it likes.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; replaced if they exist.")]
-Backends = Annotated[
-    str | None,
-    typer.Option(
-        help="Such as spherical_grid,cp:rank=31; options after colons.", show_default="all that are installed"
-    ),
-]
 Weights = Annotated[
     Literal["none", "per_path", "per_degree", "shared"], typer.Option(help="Structure of the weights, given per row.")
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="Shorter measurements, and less that is measured.")]
 Mode = Annotated[
     Literal["elementwise", "channelwise"], typer.Option(help="Whether y has as many channels as x, or one for all.")
 ]
@@ -96,23 +92,13 @@ def tensor_products(
         channels=channels,
         batch=batch,
         dtype=getattr(torch, dtype),
-        device=_timed_device(device),
+        device=timed_device(device),
         memory_limit=memory_limit * 2**30,
         seconds=0.06 if quick else 1.0,
         call_limit=1.0 if quick else 20.0,
     )
     with torch_threads(threads):
         _measure_products(plan, output)
-
-
-def _timed_device(device: str | None) -> "torch.device":
-    from mlip.calculators.loading import choose_device
-    from mlip.errors import ConfigError
-
-    chosen = choose_device(device)
-    if chosen.type not in ("cpu", "cuda"):
-        raise ConfigError(f"'{device}' cannot be timed: use 'cpu', 'cuda' or 'cuda:N'.")
-    return chosen
 
 
 def _measure_products(plan: "Plan", output: Path) -> None:
@@ -127,7 +113,7 @@ def _measure_products(plan: "Plan", output: Path) -> None:
     roofline = measure_roofline(plan.device, plan.dtype)
     environment = Environment.now(plan.device, roofline)
     records: list[Record] = []
-    with _kept_when_interrupted(output, records), progress("Measuring", len(plan.settings) * len(plan.degrees)) as bar:
+    with kept_when_interrupted(output, records), progress("Measuring", len(plan.settings) * len(plan.degrees)) as bar:
         for found in run_plan(plan, roofline):
             records += found
             write_json(output / "results.json", environment, records)
@@ -140,113 +126,9 @@ def _measure_products(plan: "Plan", output: Path) -> None:
     for table in console_tables(records):
         console.print(table)
     figures = draw(output, records)
-    _print_skipped(sum(1 for record in records if record.reason))
+    print_skipped(sum(1 for record in records if record.reason))
     names = ", ".join(["results.json", "results.csv", "table.md", *(figure.name for figure in figures)])
     console.print(f"Written to {output}: {names}", soft_wrap=True)
-
-
-@app.command("model")
-def model(
-    model: Annotated[
-        Path | None, typer.Argument(help="Model file (.mlip).", show_default="a MACE of default size")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Configuration of mlip train, whose model is built anew.")] = None,
-    backends: Backends = None,
-    atoms: Annotated[
-        str | None, typer.Option(help="Sizes of the boxes of water.", show_default="64,192, quick: 64")
-    ] = None,
-    dtype: Dtype = "float32",
-    device: Device = None,
-    threads: Threads = None,
-    quick: Quick = False,
-    output: Output = Path("runs/bench/model"),
-) -> None:
-    """Time whole models, forces and training steps, over tensor products and sizes of systems."""
-    from mlip.benchmarks.contenders import Request, parse_requests
-    from mlip.benchmarks.model import build_models
-    from mlip.benchmarks.timing import torch_threads
-    from mlip.tensor_products import backends as known
-
-    sizes = _parse_sizes(("64" if quick else "64,192") if atoms is None else atoms)
-    target = _timed_device(device)
-    base = _base_model(model, config, dtype)
-    requests = [Request(name) for name in known()] if backends is None else parse_requests(backends, {})
-    with torch_threads(threads):
-        contenders, refused = build_models(base, requests, dtype, target)
-        _measure_models(contenders, refused, sizes, target, 0.1 if quick else 2.0, output)
-
-
-def _parse_sizes(text: str) -> list[int]:
-    from mlip.errors import ConfigError
-
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"the numbers of atoms are '{text}': write a list such as 64,192.")
-    return [int(part) for part in parts]
-
-
-def _base_model(model: Path | None, config: Path | None, dtype: str) -> "Potential | MaceConfig | NequIPConfig":
-    """What the contenders are made from; a configuration without elements gets those of water."""
-    from mlip.errors import ConfigError
-    from mlip.models import load, parse_model_config
-
-    if model is not None and config is not None:
-        raise ConfigError(f"both the model {model} and the configuration {config} are given: give one of the two.")
-    if model is not None:
-        return load(model, dtype=dtype)
-    water = ["H", "O"]
-    if config is None:
-        return parse_model_config({"architecture": "mace", "elements": water})
-    from mlip.training.config import load_config
-
-    chosen = load_config(config).model
-    return chosen if chosen.elements else chosen.model_copy(update={"elements": water})
-
-
-def _measure_models(
-    contenders: "list[ModelContender]",
-    refused: "list[ModelRecord]",
-    sizes: list[int],
-    device: "torch.device",
-    seconds: float,
-    output: Path,
-) -> None:
-    from mlip.benchmarks.model import run_models
-    from mlip.benchmarks.model_tables import model_markdown, model_table
-    from mlip.benchmarks.records import Environment, write_csv, write_json
-    from mlip.data.files import written_beside
-    from mlip.errors import ConfigError
-
-    environment = Environment.now(device)
-    records = list(refused)
-    with _kept_when_interrupted(output, records), progress("Measuring", len(sizes)) as bar:
-        for found in run_models(contenders, sizes, device, seconds, call_limit=60.0):
-            records += found
-            write_json(output / "results.json", environment, records)
-            write_csv(output / "results.csv", environment, records)
-            with written_beside(output / "table.md") as partial:
-                partial.write_text(model_markdown(environment, records))
-            bar.advance()
-    if all(record.reason for record in records):
-        raise ConfigError(f"nothing could be measured: {records[0].reason}")
-    console.print(model_table(records))
-    _print_skipped(sum(1 for record in records if record.reason))
-    console.print(f"Written to {output}: results.json, results.csv, table.md", soft_wrap=True)
-
-
-@contextmanager
-def _kept_when_interrupted(output: Path, records: "Sequence[Record | ModelRecord]") -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        if any(record.median_ms is not None for record in records):
-            typer.echo(f"What was measured so far is in {output}.", err=True)
-        raise
-
-
-def _print_skipped(number: int) -> None:
-    if number:
-        console.out(f"Skipped, for reasons in table.md: {number}")
 
 
 @app.command("advise")
@@ -278,7 +160,7 @@ def advise(
         parse_names("coupling", couplings, COUPLINGS),
         parse_names("weight structure", weights, WEIGHT_STRUCTURES),
     )
-    target = _timed_device(device)
+    target = timed_device(device)
     table = Table("coupling", "weights", "paths", "backend", "ms", "", box=box.SIMPLE_HEAD)
     found = []
     with torch_threads(threads), progress("Measuring", len(chosen[0]) * len(chosen[1])) as bar:

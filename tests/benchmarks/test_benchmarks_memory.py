@@ -2,9 +2,11 @@
 
 import os
 
+import numpy as np
+import pytest
 import torch
 
-from mlip.benchmarks.memory import peak_memory
+from mlip.benchmarks.memory import peak_memory, resident_growth
 
 CPU = torch.device("cpu")
 SIZE = 256
@@ -47,3 +49,32 @@ def test_the_environment_is_left_as_it_was(monkeypatch):
     monkeypatch.setenv("KINETO_LOG_LEVEL", "3")
     peak_memory(lambda: None, CPU)
     assert os.environ["KINETO_LOG_LEVEL"] == "3"
+
+
+def test_growth_counts_what_is_written_and_no_more():
+    size = 64 * 2**20
+    kept = np.ones(size // 8)  # was there before
+
+    def call():
+        first = np.ones(size // 8)
+        del first
+        second = np.ones(size // 8)
+        np.empty(size)  # memory that nobody writes to is not resident
+        return second
+
+    growth = resident_growth(call)
+    if growth is None:
+        pytest.skip("the system does not tell the memory of a process")
+    assert kept[0] == 1.0
+    # The kernel counts in batches of pages.
+    assert 0.95 * size < growth < 1.2 * size
+
+
+def test_growth_of_memory_that_was_freed_before_counts():
+    blocks = [np.ones(4096) for _ in range(2000)]  # small enough to be kept by the allocator
+    size = sum(block.nbytes for block in blocks)
+    del blocks
+    growth = resident_growth(lambda: [np.ones(4096) for _ in range(2000)])
+    if growth is None:
+        pytest.skip("the system does not tell the memory of a process")
+    assert 0.8 * size < growth < 1.2 * size

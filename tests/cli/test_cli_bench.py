@@ -91,6 +91,9 @@ def test_mistakes_are_one_sentence(fails, tmp_path, options, fact):
     assert fact in fails(*SMALL, "--degrees", "1", "--settings", "mimo", "-o", tmp_path, *options)
 
 
+COMPILED = [("compiled", "ase"), ("compiled", "forces")]
+
+
 def test_model_file(run, model_file, tmp_path):
     options = ("--backends", "clebsch_gordan,spherical_grid", "--atoms", "3,6", "--quick", "--threads", 1)
     result = run("bench", "model", model_file, *options, "-o", tmp_path)
@@ -99,8 +102,10 @@ def test_model_file(run, model_file, tmp_path):
         assert fact in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.csv", "table.md"}
     records = json.loads((tmp_path / "results.json").read_text())["records"]
-    measured = [(each["atoms"], each["measured"]) for each in records if not each["reason"]]
-    assert sorted(measured) == [(n, what) for n in (3, 6) for what in ("ase", "forces", "training")]
+    measured = {(each["atoms"], each["contender"], each["measured"]) for each in records if not each["reason"]}
+    names = [("as it is", "ase"), ("as it is", "forces"), ("as it is", "training"), *COMPILED]
+    assert measured == {(atoms, *name) for atoms in (3, 6) for name in names}
+    assert "Arithmetic of compiled, 6 atoms" in result.stdout
     table = (tmp_path / "table.md").read_text()
     assert "- clebsch_gordan: 'clebsch_gordan' is the model as it is" in table
     assert "- spherical_grid: the backend 'spherical_grid' computes none of the model's products" in table
@@ -113,7 +118,7 @@ def test_model_of_a_configuration(run, tmp_path):
     result = run("bench", "model", *options, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     records = json.loads((tmp_path / "out" / "results.json").read_text())["records"]
-    assert {each["contender"] for each in records} == {"as it is", "spherical_grid"}
+    assert {each["contender"] for each in records} == {"as it is", "compiled", "spherical_grid"}
     assert {each["reason"] for each in records} == {""}
 
 
