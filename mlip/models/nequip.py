@@ -5,6 +5,7 @@ Batzner et al. 2022 (arXiv 2101.03164). With equal weights it is the network of 
 """
 
 import math
+from typing import cast
 
 import torch
 from e3nn.o3 import Irreps
@@ -101,7 +102,7 @@ class NequIP(Network):
     @property
     def takes_knots(self) -> bool:
         """Whether all radial networks can be tabulated, which takes convolutions by kernels."""
-        return all(layer.convolution.takes_knots for layer in self.layers)
+        return all(bool(layer.convolution.takes_knots) for layer in cast(list[NequIPLayer], list(self.layers)))
 
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
         """Compute one number per atom, [nodes]."""

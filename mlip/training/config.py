@@ -155,6 +155,8 @@ class TrainingConfig(_Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: PlateauSchedule | CosineSchedule = Field(default=PlateauSchedule(), discriminator="kind")
     batch: BatchConfig = BatchConfig()
+    # Intervals of the tables that stand in for radial networks in training, where convolutions are kernels; null: none.
+    radial_knots: Annotated[int, Field(ge=16)] | None = 256
     ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.99  # Decay of the moving average of the weights; null: none.
     epochs: PositiveInt = 100
     patience: PositiveInt = 50  # Epochs without a better validation loss after which the run stops.

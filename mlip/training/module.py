@@ -52,6 +52,7 @@ class TrainingModule(LightningModule):
     def __init__(self, potential: Potential, config: TrainingConfig, identity: dict[str, Any]) -> None:
         super().__init__()
         self.potential = potential
+        potential.network.radial_knots = config.radial_knots
         self.identity = identity
         self.config = config
         largest = config.loss.largest_weights()

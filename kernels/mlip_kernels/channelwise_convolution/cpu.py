@@ -97,9 +97,11 @@ class CpuConvolution:
         tasks = self._tasks()
         operands = (starts, senders, harmonics, places, features, weights)
         common = self._common(operands, derivative, tasks, self._code.forward_scalars)
-        added = total is not None and self._columns is None
-        output = total if added else features.new_empty(len(starts) - 1, self.plan.table.output_dim)
-        self._forward_program(added)([*common, output], tasks)
+        if total is not None and self._columns is None:
+            self._forward_program(add=True)([*common, total], tasks)
+            return total
+        output = features.new_empty(len(starts) - 1, self.plan.table.output_dim)
+        self._forward_program(add=False)([*common, output], tasks)
         if self._columns is None:
             return output
         narrow = self._columns.output.cut(output)
@@ -134,9 +136,10 @@ class CpuConvolution:
         operands = (starts, senders, harmonics, places, features, weights)
         common = self._common(operands, derivative, tasks, self._code.gradient_scalars)
         edge_sums = features.new_zeros(tasks if wanted.edges else 0, len(senders), self.plan.edge_slots)
-        in_place = totals is not None and self._columns is None
-        of_features = totals[0] if in_place else torch.zeros_like(features)
-        of_weights = totals[2] if in_place else _zeros(weights, wanted.weights)
+        if totals is not None and self._columns is None:
+            of_features, _, of_weights = totals
+        else:
+            of_features, of_weights = torch.zeros_like(features), _zeros(weights, wanted.weights)
         arrays = (received.contiguous(), edge_sums, of_features, of_weights)
         self._gradient_program(wanted)([*common, *arrays], tasks)
         of_edges = _zeros(harmonics, False)

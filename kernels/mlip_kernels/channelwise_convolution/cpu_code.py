@@ -148,8 +148,8 @@ class ConvolutionCode:
                                 number = self._basis + self.plan.combination_number(path, i, k)
                                 sums[path, k].add_product(weighted, shared.broadcast(number))
             for (path, k), total in sums.items():
-                place = column + self._output(path, k)
-                output.store(place, total.get() + output.load(place) if add else total.get())
+                target = column + self._output(path, k)
+                output.store(target, total.get() + output.load(target) if add else total.get())
 
     # Gradients
 
