@@ -12,10 +12,22 @@ from torch import Tensor
 
 from mlip.benchmarks.compiled_kernels import harmonics_table
 from mlip.benchmarks.kernels import KernelCase, Work, passes
+from mlip.nn.contraction import contraction_table
+from mlip.nn.convolution import convolution_table
+from mlip.nn.layout import canonical_irreps, natural_irreps
 from mlip.so3.grids import sphere_grid
-from mlip_kernels import factorised_convolution, factorised_product, radial_table, spherical_harmonics
+from mlip_kernels import (
+    channelwise_convolution,
+    factorised_convolution,
+    factorised_product,
+    radial_table,
+    spherical_harmonics,
+    symmetric_contraction,
+)
+from mlip_kernels.channelwise_convolution.cpu_plan import ConvolutionPlan
 from mlip_kernels.edges import EdgeTopology
 from mlip_kernels.radial_table import KnotGrid, spline_coefficients
+from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan
 
 _CUTOFF, _INTERVALS = 5.0, 256
 
@@ -147,6 +159,58 @@ def factorised_convolution_cases(problem: KernelProblem) -> Iterator[KernelCase]
     )
 
 
+def channelwise_convolution_cases(problem: KernelProblem) -> Iterator[KernelCase]:
+    """Convolutions of scalars and vectors with a weight per path and channel."""
+    channels, edges = problem.channels, problem.edges
+    irreps = canonical_irreps(f"{channels}x0e+{channels}x1o")
+    targets = {irrep for _, irrep in natural_irreps(1, problem.l_max)}
+    table, _ = convolution_table(irreps, problem.l_max, targets)
+    implementations = channelwise_convolution.IMPLEMENTATIONS
+    reference, kernel = implementations["reference"](table).to(problem.dtype), implementations["kernel"](table)
+    plan = ConvolutionPlan(table, lanes=1, registers=32)
+    inputs = sum(path.coefficients.shape[0] for path in table.paths)
+    filters = sum(len(of_path) for of_path in plan.filters)
+    couplings = sum(len({(i, j) for i, j, _, _ in entries}) for entries in plan.entries)
+    atoms = problem.atoms * (table.input_dim + table.output_dim)
+    given = edges * (table.weight_dim + table.harmonics_dim)
+    yield from passes(
+        "channelwise_convolution",
+        lambda *operands: reference(*operands, problem.topology),
+        lambda *operands: kernel(*operands, problem.topology),
+        [
+            problem.normal(1, problem.atoms, table.input_dim),
+            problem.normal(2, edges, table.harmonics_dim),
+            problem.normal(3, edges, table.weight_dim),
+        ],
+        Work((inputs + 2 * filters) * edges * channels, problem.bytes(atoms, given)),
+        Work((5 * inputs + 4 * couplings) * edges * channels, problem.bytes(2 * atoms, 2 * given)),
+    )
+
+
+def symmetric_contraction_cases(problem: KernelProblem) -> Iterator[KernelCase]:
+    """Products of up to three factors that give scalars and vectors, with weights for three elements."""
+    channels, elements = problem.channels, 3
+    table = contraction_table(problem.l_max, canonical_irreps("0e+1o"), correlation=3)
+    plan = ContractionPlan(table)
+    kinds = torch.arange(problem.atoms) % elements
+    implementations = symmetric_contraction.IMPLEMENTATIONS
+    reference, kernel = (implementations[name](table).to(problem.dtype) for name in ("monomials", "kernel"))
+    rows, inner = len(plan.rows), sum(len(factors) for factors in plan.children.values())
+    atoms = problem.atoms * channels * (problem.components + plan.num_outputs)
+    coefficients = elements * rows * channels
+    yield from passes(
+        "symmetric_contraction",
+        lambda features, weights: reference(features, weights, kinds),
+        lambda features, weights: kernel(features, weights, kinds),
+        [
+            problem.normal(1, problem.atoms, problem.components, channels),
+            problem.normal(2, elements, table.num_weights, channels),
+        ],
+        Work(2 * rows * problem.atoms * channels, problem.bytes(atoms, coefficients)),
+        Work((4 * rows + 5 * inner) * problem.atoms * channels, problem.bytes(2 * atoms, 2 * coefficients)),
+    )
+
+
 def grid_points(l_max: int) -> int:
     """Nodes of the smallest grid that is exact for products of three functions of degrees up to l_max."""
     grid = sphere_grid(3 * l_max)
@@ -157,6 +221,8 @@ def grid_points(l_max: int) -> int:
 CASES: list[Callable[[KernelProblem], Iterator[KernelCase]]] = [
     harmonics_cases,
     radial_table_cases,
+    channelwise_convolution_cases,
+    symmetric_contraction_cases,
     factorised_product_cases,
     factorised_convolution_cases,
 ]
