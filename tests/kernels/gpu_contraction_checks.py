@@ -1,6 +1,6 @@
 """Checks of the contraction's Triton kernels, run by `test_kernels_gpu_contraction.py` in Triton's interpreter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,14 @@ from mlip_kernels.symmetric_contraction import ContractionTable, ReferenceContra
 from mlip_kernels.symmetric_contraction.gpu import GpuContraction
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5}
+
+
+@pytest.fixture(autouse=True)
+def _uninitialised_memory_is_not_a_number() -> Iterator[None]:
+    """What no kernel has written is seen in what is computed from it."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def with_gpu_kernels(table: ContractionTable, channels: int) -> op.KernelContraction:

@@ -1,5 +1,6 @@
 """Checks of the convolution's Triton kernels, run by `test_kernels_gpu_convolution.py` in Triton's interpreter."""
 
+from collections.abc import Iterator
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -27,6 +28,14 @@ from mlip_kernels.gpu_shapes import convolution_shape
 NO_PLACES = torch.empty(0)
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5}
 ORIGIN, SPACING, KNOTS = 0.25, 0.5, 7
+
+
+@pytest.fixture(autouse=True)
+def _uninitialised_memory_is_not_a_number() -> Iterator[None]:
+    """What no kernel has written is seen in what is computed from it."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def operands_of(table: ConvolutionTable, edges: EdgeTopology, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
