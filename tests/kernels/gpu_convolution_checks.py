@@ -136,8 +136,17 @@ def test_tabulated_weights_equal_those_by_scipy(derivative: int) -> None:
 
 
 @pytest.fixture
-def operation() -> op.KernelConvolution:
+def operation(monkeypatch: pytest.MonkeyPatch) -> op.KernelConvolution:
     """The registered operation of a small table, which takes Triton's kernels for tensors on the CPU."""
+
+    def by_operations(ctx: Any, cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        # As on a GPU, second derivatives are to consist of calls of the registered operations.
+        with torch.enable_grad():
+            return op._differentiate_gradients(ctx, *cotangents)[:5]
+
+    monkeypatch.setattr(op, "_second_on_cpu", by_operations)
+    # Numba's programs are not to stand in for Triton's.
+    monkeypatch.delattr(op, "_cpu")
     coupling = np.random.default_rng(0).normal(size=(1, 3, 1))
     table = ConvolutionTable((ConvolutionPath(0, 1, 0, 0, 2, 0, 2, coupling),), 2, 4, 2, 2)
     programs = {tabulated: GpuConvolution(table, tabulated) for tabulated in (False, True)}
