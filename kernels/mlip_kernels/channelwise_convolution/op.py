@@ -122,6 +122,49 @@ def _cpu(key: str, dtype: torch.dtype, tabulated: bool) -> Any:
     return CpuConvolution(_TABLES[key], dtype, tabulated)
 
 
+@convolve.register_kernel("cuda")
+def _(
+    features: Tensor,
+    harmonics: Tensor,
+    weights: Tensor,
+    places: Tensor,
+    senders: Tensor,
+    starts: Tensor,
+    key: str,
+    derivative: int,
+) -> Tensor:
+    program = _gpu(key, derivative != GIVEN)
+    result: Tensor = program.forward(features, harmonics, weights, places, senders, starts, max(derivative, 0))
+    return result
+
+
+@gradients.register_kernel("cuda")
+def _(
+    received: Tensor,
+    features: Tensor,
+    harmonics: Tensor,
+    weights: Tensor,
+    places: Tensor,
+    senders: Tensor,
+    starts: Tensor,
+    key: str,
+    derivative: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    operands = (features, harmonics, weights, places, senders, starts)
+    of_features, of_edges, of_weights = _gpu(key, derivative != GIVEN).gradients(
+        received, *operands, max(derivative, 0)
+    )
+    of_edges, of_places = _split(of_edges, places, derivative)
+    return of_features, of_edges, of_weights, of_places
+
+
+@cache
+def _gpu(key: str, tabulated: bool) -> Any:
+    from mlip_kernels.channelwise_convolution.gpu import GpuConvolution
+
+    return GpuConvolution(_TABLES[key], tabulated)
+
+
 @convolve.register_fake
 def _(
     features: Tensor,

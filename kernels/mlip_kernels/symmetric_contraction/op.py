@@ -106,6 +106,50 @@ def _cpu_contraction(key: str, channels: int, dtype: torch.dtype) -> Any:
     return CpuContraction(_PLANS[key].table, channels, dtype)
 
 
+@contract.register_kernel("cuda")
+def _(features: Tensor, coefficients: Tensor, elements: Tensor, key: str) -> Tensor:
+    result: Tensor = _gpu(key, features.shape[2]).forward(features, coefficients, elements)
+    return result
+
+
+@gradients.register_kernel("cuda")
+def _(received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor, key: str) -> tuple[Tensor, Tensor]:
+    operands = (received, features, coefficients, elements)
+    result: tuple[Tensor, Tensor] = _gpu(key, features.shape[2]).gradients(*operands)
+    return result
+
+
+@tangent.register_kernel("cuda")
+def _(
+    features: Tensor, coefficients: Tensor, of_features: Tensor, of_coefficients: Tensor, elements: Tensor, key: str
+) -> Tensor:
+    operands = (features, coefficients, of_features, of_coefficients, elements)
+    result: Tensor = _gpu(key, features.shape[2]).tangent(*operands)
+    return result
+
+
+@gradients_tangent.register_kernel("cuda")
+def _(
+    received: Tensor,
+    features: Tensor,
+    coefficients: Tensor,
+    of_features: Tensor,
+    of_coefficients: Tensor,
+    elements: Tensor,
+    key: str,
+) -> tuple[Tensor, Tensor]:
+    operands = (received, features, coefficients, of_features, of_coefficients, elements)
+    result: tuple[Tensor, Tensor] = _gpu(key, features.shape[2]).gradients_tangent(*operands)
+    return result
+
+
+@cache
+def _gpu(key: str, channels: int) -> Any:
+    from mlip_kernels.symmetric_contraction.gpu import GpuContraction
+
+    return GpuContraction(_PLANS[key].table, channels)
+
+
 def _outputs(features: Tensor, key: str) -> Tensor:
     return features.new_empty(features.shape[0], _PLANS[key].num_outputs, features.shape[2])
 
