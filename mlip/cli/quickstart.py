@@ -39,6 +39,7 @@ def _simulate(model: Path, structures: Path) -> None:
 
     atoms = next(each for each in iterate_structures(structures, None) if each.config_type == "ethanol").to_atoms()
     atoms.calc = MLIPCalculator(model)
+    atoms.get_forces()  # What is compiled is compiled now, and not in front of a bar that stands still.
     with progress("Simulating ethanol", _STEPS) as bar:
 
         def observe(step: Step) -> None:
