@@ -58,16 +58,27 @@ def by_loops(
     return np.concatenate([output.reshape(num_nodes, np.prod(output.shape[1:])) for output in outputs], axis=1)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+SIZES = {"num_nodes": st.integers(0, 4), "channels": st.integers(1, 3), "num_elements": st.integers(1, 3)}
+
+
+@pytest.mark.parametrize("name", sorted(set(IMPLEMENTATIONS) - {"kernel"}))
 @settings(max_examples=80)
-@given(
-    seed=st.integers(0, 10**6),
-    num_nodes=st.integers(0, 4),
-    channels=st.integers(1, 3),
-    num_elements=st.integers(1, 3),
-    dtype=FLOATS,
-)
+@given(seed=st.integers(0, 10**6), dtype=FLOATS, **SIZES)
 def test_equals_loops(
+    name: str, seed: int, num_nodes: int, channels: int, num_elements: int, dtype: torch.dtype
+) -> None:
+    check_against_loops(name, seed, num_nodes, channels, num_elements, dtype)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@settings(max_examples=20)
+@given(dtype=FLOATS, **SIZES)
+def test_kernel_equals_loops(seed: int, num_nodes: int, channels: int, num_elements: int, dtype: torch.dtype) -> None:
+    """On few tables, since a program is compiled for each."""
+    check_against_loops("kernel", seed, num_nodes, channels, num_elements, dtype)
+
+
+def check_against_loops(
     name: str, seed: int, num_nodes: int, channels: int, num_elements: int, dtype: torch.dtype
 ) -> None:
     table = random_table(seed)
