@@ -264,12 +264,13 @@ def _second_on_cpu(ctx: Any, cotangents: tuple[Tensor | None, ...]) -> tuple[Ten
         rest = (places, senders, starts, number)
         of_received = program.forward(*operands, *rest, of_received)
         # A term does not depend on the operand that a cotangent stands for.
-        totals = (
-            torch.zeros_like(features) if changed == "features" else sums[0],
-            harmonics,
-            torch.zeros_like(weights) if changed == "weights" else sums[1],
-        )
+        # Gradients of a table are added to; those of weights per edge are written, and have to be added here.
+        apart = changed == "weights" or derivative == GIVEN
+        own_weights = torch.zeros_like(weights) if apart else sums[1]
+        totals = (torch.zeros_like(features) if changed == "features" else sums[0], harmonics, own_weights)
         _, of_edges, _ = program.gradients(received, *operands, *rest, parts, totals)
+        if derivative == GIVEN and changed != "weights":
+            sums[1].add_(own_weights)
         if parts.edges:
             own, own_places = _split(of_edges, places, derivative)
             if changed != "harmonics":
