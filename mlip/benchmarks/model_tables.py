@@ -90,7 +90,7 @@ def model_table(records: Sequence[ModelRecord]) -> "Table":
     table.add_column("atoms", justify="right", no_wrap=True)
     table.add_column("backend", min_width=9, overflow="fold")
     for title in _TITLES[3:-1]:
-        table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
+        table.add_column(title.replace(" ", "\n").replace("/", "\n/"), justify="right", no_wrap=True)
     table.add_column("")
     for passes in grouped:
         letter = ascii_lowercase[functions.index(_any(passes).function) % 26]
