@@ -135,3 +135,19 @@ def test_passes_for_positions_and_parameters_have_the_gradients_of_full_ones() -
         with only(parameters):  # type: ignore[arg-type]
             found.append([*forces, *torch.autograd.grad(sum((each**2).sum() for each in forces), (features, weights))])
     assert_close(found[1], found[0], 1e-14)
+
+
+@pytest.mark.parametrize("channels", [(20, 7), (48, 16)], ids=["no multiple of a vector", "whole vectors"])
+def test_second_derivatives_with_weights_of_edges(channels: tuple[int, ...]) -> None:
+    table = convolution_table(*channels)
+    edges = random_edges(NEIGHBOURS, 1)
+    shapes = [(len(NEIGHBOURS), table.input_dim), (sum(NEIGHBOURS), table.harmonics_dim)]
+    shapes.append((sum(NEIGHBOURS), table.weight_dim))
+    operands = [each.requires_grad_() for each in normal(4, *shapes)]
+    found = []
+    for module in (KernelConvolution(table), ReferenceConvolution(table)):
+        output = module(*operands, edges)
+        first = torch.autograd.grad(output, operands, normal(5, output.shape), create_graph=True)
+        changes = normal(6, *(each.shape for each in first))
+        found.append(list(torch.autograd.grad(first, operands, changes)))
+    assert_close(found[0], found[1], 1e-12)
