@@ -27,11 +27,15 @@ from mlip.data.structures import Structure
 from mlip.errors import ConfigError, UnknownElementError
 from mlip.models.mace import Mace
 from mlip.models.prediction import Prediction
+from mlip.nn.contraction import SymmetricContraction
+from mlip.nn.convolution import Convolution
 from mlip.nn.degree_contraction import DegreeContraction
 from mlip.nn.summed_convolution import SummedConvolution
 from mlip_kernels.backends import available_backend
+from mlip_kernels.channelwise_convolution import BlockedConvolution, KernelConvolution
 from mlip_kernels.inference.pairs import Evaluation, Pairs
 from mlip_kernels.simd.cache import cache_folder
+from mlip_kernels.symmetric_contraction import KernelContraction, MonomialContraction
 
 if TYPE_CHECKING:
     from mlip.models.potential import Potential
@@ -81,7 +85,7 @@ class CompiledPotential:
         self.dtype = model.dtype
         self._element_of_number = model.element_of_atomic_number.numpy()
         self._constants = (model.reference_energies.values + model.shift.double()).numpy()
-        exact = deepcopy(model).to(torch.float64).eval()
+        exact = _without_kernels(deepcopy(model)).to(torch.float64).eval()
         real: RealType = "float32" if model.dtype == torch.float32 else "float64"
         lanes = host_target().lanes(real)
         self.intervals, self.force_error = _fine_enough(exact, force_tolerance)
@@ -178,6 +182,16 @@ def why_not_compiled(model: "Potential") -> str | None:
             "is."
         )
     return None
+
+
+def _without_kernels(model: "Potential") -> "Potential":
+    """The model on plain torch: kernels in double precision would be compiled for a few evaluations only."""
+    for part in model.network.modules():
+        if isinstance(part, Convolution) and isinstance(part.operation, KernelConvolution):
+            part.operation = BlockedConvolution(part.table)
+        elif isinstance(part, SymmetricContraction) and isinstance(part.operation, KernelContraction):
+            part.operation = MonomialContraction(part.table)
+    return model
 
 
 def _prediction(
