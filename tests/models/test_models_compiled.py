@@ -221,7 +221,8 @@ def test_measurements_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for path in cache_folder().glob("radial_tables_*.json"):
         path.write_text("{")
     again = model.compile_for_inference(TOLERANCES["mace one layer"])
-    assert (again.intervals, again.force_error) == (program.intervals, program.force_error)
+    # By rounding the same as what an earlier process may have measured on another version's operations.
+    assert (again.intervals, again.force_error) == (program.intervals, pytest.approx(program.force_error, rel=1e-6))
 
 
 def test_a_compiled_potential_says_what_it_is() -> None:
