@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlip_kernels.channelwise_convolution.cpu_code import BASIS, ConvolutionCode, row_layouts, spline_basis, table_place
+from mlip_kernels.channelwise_convolution.cpu_code import ConvolutionCode, row_layouts
 from mlip_kernels.channelwise_convolution.cpu_plan import BlockRange, ConvolutionPlan, padded_table, table_hash
+from mlip_kernels.channelwise_convolution.cpu_splines import BASIS, spline_basis, table_place
 from mlip_kernels.channelwise_convolution.table import ConvolutionTable
 from mlip_kernels.simd.code import Code, Index, Indices, Reals, RealType
 from mlip_kernels.simd.program import Phase, Program

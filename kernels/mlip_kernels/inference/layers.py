@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlip_kernels.channelwise_convolution.cpu_code import (
-    BASIS,
     ConvolutionCode,
     WeightLayout,
 )
 from mlip_kernels.channelwise_convolution.cpu_plan import ConvolutionPlan, table_hash
+from mlip_kernels.channelwise_convolution.cpu_splines import BASIS
 from mlip_kernels.inference.memory import Space, Tile, Weights
 from mlip_kernels.inference.normalisation import KnotPlaces, NormalisationSteps
 from mlip_kernels.inference.spec import Array, Contraction, Layer, Network

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mlip_kernels.channelwise_convolution.cpu_code import BASIS, spline_basis, table_place
+from mlip_kernels.channelwise_convolution.cpu_splines import BASIS, spline_basis, table_place
 from mlip_kernels.inference.memory import Space, Tile, Weights
 from mlip_kernels.inference.spec import DensityNormalisation
 from mlip_kernels.inference.steps import TileRows

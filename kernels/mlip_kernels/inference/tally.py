@@ -9,8 +9,8 @@ those of the network, padding included.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mlip_kernels.channelwise_convolution.cpu_code import BASIS
 from mlip_kernels.channelwise_convolution.cpu_plan import ConvolutionPlan
+from mlip_kernels.channelwise_convolution.cpu_splines import BASIS
 from mlip_kernels.inference.spec import ChannelMap, Contraction, Gate, Layer, Network, Readout
 from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan, Monomial
 
