@@ -1,0 +1,1 @@
+"""Long-range electrostatics: range separation, and the Chebyshev-Tucker format of a potential."""
