@@ -14,6 +14,8 @@ Backend = Literal["reference", "cpu", "gpu"]
 
 # Set to "reference", it switches all kernels off.
 VARIABLE = "MLIP_KERNELS"
+# Of work on so many numbers the start of other threads would take more time than they save.
+_FEW_NUMBERS = 1 << 20
 _COMPILERS: dict[str, tuple[str, Backend]] = {"cpu": ("numba", "cpu"), "cuda": ("triton", "gpu")}
 
 
@@ -41,16 +43,28 @@ def kernels(operation: str, device: torch.device) -> ModuleType:
     return _import(operation, "cpu" if device.type == "cpu" else "gpu")
 
 
-def match_torch_threads() -> int:
-    """Let Numba's parallel loops use as many threads as torch, or as many as Numba has, and return that number."""
+def match_torch_threads(numbers: int) -> int:
+    """Let Numba's parallel loops use as many threads as torch, or as many as Numba has, and return that number.
+
+    Numba's threads are others than torch's, and both spin while they wait: work on few numbers is left to one thread,
+    which is the caller's.
+    """
     import numba
 
-    from mlip_kernels.simd.program import start_threads
-
-    start_threads()
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    _start_numba_threads()
+    threads = 1 if numbers < _FEW_NUMBERS else min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
     numba.set_num_threads(threads)
     return threads
+
+
+@cache
+def _start_numba_threads() -> None:
+    """Start Numba's threads. They may be those of OpenMP, of which Numba takes all it can: torch keeps its number."""
+    import numba
+
+    threads = torch.get_num_threads()
+    numba.get_num_threads()
+    torch.set_num_threads(threads)
 
 
 @cache

@@ -66,10 +66,11 @@ def test_numba_takes_the_threads_of_torch() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        assert backends.match_torch_threads() == 1
+        assert backends.match_torch_threads(2**30) == 1
         assert numba.get_num_threads() == 1
         torch.set_num_threads(4096)
-        assert backends.match_torch_threads() == numba.config.NUMBA_NUM_THREADS
+        assert backends.match_torch_threads(2**30) == numba.config.NUMBA_NUM_THREADS
+        assert backends.match_torch_threads(100) == 1
     finally:
         torch.set_num_threads(before)
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mlip_kernels.simd.cache import cache_folder
-from mlip_kernels.simd.code import Code, Index, Indices
+from mlip_kernels.simd.code import INTEGER, Code, Index, Indices
 from mlip_kernels.simd.program import Program
 
 COUNT = 60
@@ -93,18 +93,37 @@ def test_phases_follow_one_another_and_every_task_runs_once(program: Program, tw
         assert totals[0] == pytest.approx(expected(), rel=1e-14)
 
 
-def test_threads_are_those_of_torch(program: Program, two_threads: None) -> None:
-    import numba
+def whoami(code: Code, given: Indices, task: Index, tasks: Index) -> None:
+    """Each task notes the processor's number of its stack's page, which threads do not share, and waits for others."""
+    place = code.scratch(code.lanes)
+    given.indices(0).set(task, Index(code, code.builder.ptrtoint(place.value, INTEGER)))
+    total = code.variable(code.number(0.0))
+    with code.loop(0, 20_000_000) as number:
+        total.add(code.number(1.0) / (number.real() + 1.0))
+    given.reals(1).set(task, total.get())
 
-    available = min(2, numba.config.NUMBA_NUM_THREADS)
+
+def stacks(program: Program, tasks: int) -> int:
+    """How many different stacks the tasks of a program ran on."""
+    found, totals = torch.zeros(tasks, dtype=torch.int64), torch.zeros(tasks, dtype=torch.float64)
+    program([found, totals], tasks)
+    return len({address // 2**16 for address in found.tolist()})
+
+
+def test_threads_are_those_of_torch(folder: Path, program: Program, two_threads: None) -> None:
+    own = Program("Stacks of tasks.", "stacks", "float64", [whoami])
     two, _ = run(program, 4)
-    assert numba.get_num_threads() == available
-    run(program, 1)
-    assert numba.get_num_threads() == 1
+    assert stacks(own, 4) == 2
+    assert stacks(own, 1) == 1
     torch.set_num_threads(1)
     one, _ = run(program, 4)
-    assert numba.get_num_threads() == 1
+    assert stacks(own, 4) == 1
     np.testing.assert_array_equal(one, two)
+    threads = set(os.listdir("/proc/self/task")) if sys.platform == "linux" else set()
+    torch.set_num_threads(2)
+    # Torch's own work starts no other threads than those that ran the tasks.
+    torch.ones(2**22).exp()
+    assert not threads or set(os.listdir("/proc/self/task")) == threads
 
 
 def test_equal_keys_are_compiled_once_and_others_anew(folder: Path, program: Program) -> None:
@@ -140,7 +159,7 @@ def test_a_later_process_compiles_nothing(folder: Path, program: Program) -> Non
     assert done.returncode == 0, done.stderr
     seconds, total, threads = (float(word) for word in done.stdout.split())
     assert seconds < 1.0
-    # Numba's threads are OpenMP's, and so are torch's, which keep their number.
+    # Torch's threads, which run the tasks, keep their number.
     assert threads == 1
     assert total == run(program, 1)[0][0]
     assert files(folder) == kept

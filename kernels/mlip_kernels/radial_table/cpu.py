@@ -21,7 +21,7 @@ _COLUMNS = 64
 
 def interpolate(coefficients: Tensor, distances: Tensor, origin: float, spacing: float, order: int) -> Tensor:
     """The function of `reference.interpolate`."""
-    match_torch_threads()
+    match_torch_threads(coefficients.shape[1] * len(distances))
     result = coefficients.new_empty(len(distances), coefficients.shape[1])
     arrays = _arrays(coefficients, distances)
     _interpolate(*arrays, origin, spacing, order, result.numpy())
@@ -30,7 +30,7 @@ def interpolate(coefficients: Tensor, distances: Tensor, origin: float, spacing:
 
 def project(gradient: Tensor, distances: Tensor, origin: float, spacing: float, knots: int, order: int) -> Tensor:
     """The transpose of `interpolate`: [edges, columns] to [knots, columns]."""
-    match_torch_threads()
+    match_torch_threads(gradient.numel())
     result = gradient.new_zeros(knots, gradient.shape[1])
     _project(*_arrays(gradient, distances), origin, spacing, order, result.numpy())
     return result
@@ -38,7 +38,7 @@ def project(gradient: Tensor, distances: Tensor, origin: float, spacing: float, 
 
 def dot(gradient: Tensor, coefficients: Tensor, distances: Tensor, origin: float, spacing: float, order: int) -> Tensor:
     """Sum over columns of the gradient times `interpolate`, [edges]."""
-    match_torch_threads()
+    match_torch_threads(gradient.numel())
     result = torch.empty_like(distances, memory_format=torch.contiguous_format)
     arrays = _arrays(gradient, coefficients, distances)
     _dot(*arrays, origin, spacing, order, result.numpy())
@@ -47,7 +47,7 @@ def dot(gradient: Tensor, coefficients: Tensor, distances: Tensor, origin: float
 
 def solve(right: Tensor) -> Tensor:
     """Solve (x[k-1] + 4 x[k] + x[k+1]) / 6 = right[k], x zero beyond the ends, for float64 columns [rows, columns]."""
-    match_torch_threads()
+    match_torch_threads(right.numel())
     result = torch.empty_like(right, memory_format=torch.contiguous_format)
     _solve(*_arrays(right), result.numpy())
     return result

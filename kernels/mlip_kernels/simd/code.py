@@ -78,7 +78,7 @@ class Code:
     # Control
 
     @contextmanager
-    def loop(self, start: "int | Index", stop: "int | Index", step: int = 1) -> "Iterator[Index]":
+    def loop(self, start: "int | Index", stop: "int | Index", step: "int | Index" = 1) -> "Iterator[Index]":
         """A loop over the integers from `start` to before `stop`."""
         builder = self.builder
         first, last = self.index(start), self.index(stop)
@@ -93,7 +93,7 @@ class Code:
         builder.cbranch(builder.icmp_signed("<", counter, last.value), body, end)
         builder.position_at_end(body)
         yield Index(self, counter)
-        following = builder.add(counter, ir.Constant(INTEGER, step), flags=["nsw"])
+        following = builder.add(counter, self.index(step).value, flags=["nsw"])
         counter.add_incoming(following, builder.block)
         builder.branch(condition)
         builder.position_at_end(end)

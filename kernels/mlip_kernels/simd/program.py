@@ -18,19 +18,19 @@ from mlip_kernels.simd.cache import cache_folder, folder_of_this_process
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
 from mlip_kernels.simd.notice import notice_of_compiling
 from mlip_kernels.simd.target import host_target
+from mlip_kernels.simd.threads import emit_tasks, has_openmp
 
-# What Numba compiles; everything else of a program is emitted by `run_phase`. Numba counts the turns of parallel loops
-# without a sign. A function around `run_phase` would be optimised once more by itself.
+# What Numba compiles; everything else of a program is emitted by `run_phase`. A function around `run_phase` would be
+# optimised once more by itself.
 _SOURCE = '''"""{title}"""
 
-from numba import int64, njit, prange
+from numba import njit
 
 
-@njit("void(int64[::1], int64, int64)", parallel=True, nogil=True, error_model="numpy", cache=True)
-def run(arguments, phases, tasks):
+@njit("void(int64[::1], int64, int64, int64)", nogil=True, error_model="numpy", cache=True)
+def run(arguments, phases, tasks, threads):
     for phase in range(phases):
-        for task in prange(tasks):
-            run_phase(arguments, phase, int64(task), tasks)
+        run_phase(arguments, phase, tasks, threads)
 '''
 
 # A phase of a program: emits what one of several tasks that run at once does.
@@ -62,32 +62,12 @@ class Program:
 
     def run(self, arguments: np.ndarray, tasks: int, phases: int | None = None) -> None:
         """Run with integers and addresses as they are, int64 [arguments]; so many of the phases, or all."""
-        use_threads(min(tasks, torch.get_num_threads()))
-        self._run(arguments, len(self.phases) if phases is None else phases, tasks)
+        self._run(arguments, len(self.phases) if phases is None else phases, tasks, min(tasks, torch.get_num_threads()))
 
 
-def use_threads(threads: int) -> None:
-    """Let the tasks of programs run on this many threads."""
-    import numba
-
-    start_threads()
-    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
-
-
-@cache
-def start_threads() -> None:
-    """Start Numba's threads. They may be those of OpenMP, of which Numba takes all it can: torch keeps its number."""
-    import numba
-
-    threads = torch.get_num_threads()
-    numba.get_num_threads()
-    torch.set_num_threads(threads)
-
-
-def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int], None]:
+def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int, int], None]:
     """Compile the program, or load what an earlier process compiled."""
-    start_threads()
-    parts = (key, program.real, host_target().name, _package_hash())
+    parts = (key, program.real, host_target().name, str(has_openmp()), _package_hash())
     name = "mlip_program_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     known = sys.modules.get(name)
     if known is None:
@@ -103,7 +83,7 @@ def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int], None]:
         except BaseException:
             del sys.modules[name]
             raise
-    run: Callable[[np.ndarray, int, int], None] = known.__dict__["run"]
+    run: Callable[[np.ndarray, int, int, int], None] = known.__dict__["run"]
     return run
 
 
@@ -114,23 +94,31 @@ def _phase_intrinsic(program: Program) -> Any:
 
     lanes = host_target().lanes(program.real)
 
-    def run_phase(typing_context: Any, arguments: Any, phase: Any, task: Any, tasks: Any) -> Any:
+    def run_phase(typing_context: Any, arguments: Any, phase: Any, tasks: Any, threads: Any) -> Any:
         signature = types.void(arguments, types.int64, types.int64, types.int64)
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             array = context.make_array(signature.args[0])(context, builder, values[0])
             code = Code(builder, program.real, lanes, {})
             for number, emit_phase in enumerate(program.phases):
-                name = f"phase_{number}"
-                with code.function(name, ["indices", "index", "index"]) as (body, (given, own, count)):
+                with code.function(_phase_name(number), ["indices", "index", "index"]) as (body, (given, own, count)):
                     emit_phase(body, given, own, count)
-                with code.when(Index(code, values[1]).compare("==", number)):
-                    code.call(name, Indices(code, array.data), Index(code, values[2]), Index(code, values[3]))
+            phase, tasks, threads = (Index(code, value) for value in values[1:])
+            emit_tasks(code, Indices(code, array.data), phase, tasks, threads, call_phase)
             return context.get_dummy_value()
 
         return signature, emit
 
+    def call_phase(code: Code, arguments: Indices, phase: Index, task: Index, tasks: Index) -> None:
+        for number in range(len(program.phases)):
+            with code.when(phase.compare("==", number)):
+                code.call(_phase_name(number), arguments, task, tasks)
+
     return intrinsic(run_phase)
+
+
+def _phase_name(number: int) -> str:
+    return f"phase_{number}"
 
 
 def _kept(name: str, text: str) -> Path:

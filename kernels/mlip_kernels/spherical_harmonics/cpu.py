@@ -19,15 +19,15 @@ _TILE = 64
 
 def values(vectors: Tensor, indices: Sequence[int], coefficients: Sequence[float]) -> Tensor:
     """The function of `reference.harmonics`."""
-    match_torch_threads()
     result = vectors.new_empty(len(vectors), (highest_degree(indices) + 1) ** 2)
+    match_torch_threads(result.numel())
     _values(*_arrays(vectors), *_terms(indices, coefficients), result.numpy())
     return result
 
 
 def backward(vectors: Tensor, gradient: Tensor, indices: Sequence[int], coefficients: Sequence[float]) -> Tensor:
     """Gradient of `<gradient, values>` with respect to the vectors."""
-    match_torch_threads()
+    match_torch_threads(gradient.numel())
     result = torch.empty_like(vectors, memory_format=torch.contiguous_format)
     _backward(*_arrays(vectors, gradient), *_terms(indices, coefficients), result.numpy())
     return result
@@ -37,7 +37,7 @@ def second(
     vectors: Tensor, gradient: Tensor, cotangent: Tensor, indices: Sequence[int], coefficients: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `<cotangent, backward>` with respect to the vectors and to the gradient."""
-    match_torch_threads()
+    match_torch_threads(gradient.numel())
     of_vectors = torch.empty_like(vectors, memory_format=torch.contiguous_format)
     of_gradient = torch.empty_like(gradient, memory_format=torch.contiguous_format)
     results = of_vectors.numpy(), of_gradient.numpy()
