@@ -11,10 +11,16 @@ import torch
 from edge_cases import normal, random_edges
 from kernel_cases import GRID, NEIGHBOURS, convolution_operands, convolution_table, derivatives, results, tabulated
 
-from mlip_kernels.channelwise_convolution import ConvolutionTable, KernelConvolution, ReferenceConvolution, op
+from mlip_kernels.channelwise_convolution import (
+    ConvolutionTable,
+    KernelConvolution,
+    ReferenceConvolution,
+    cpu_tiles,
+    op,
+)
 from mlip_kernels.edges import EdgeTopology
 from mlip_kernels.radial_table import ReferenceRadialTable
-from mlip_kernels.wanted import only
+from mlip_kernels.wanted import Inputs, only
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -123,18 +129,40 @@ def test_processors_with_shorter_vectors() -> None:
     assert [float(line) for line in printed.split()] == pytest.approx(expected, rel=1e-12)
 
 
-def test_passes_for_positions_and_parameters_have_the_gradients_of_full_ones() -> None:
-    table = convolution_table(20, 7)
+@pytest.mark.parametrize("channels", [(20, 7), (48, 16)], ids=["no multiple of a vector", "whole vectors"])
+@pytest.mark.parametrize("constant", [True, False], ids=["constant features", "features that change"])
+def test_passes_for_positions_and_parameters_have_the_gradients_of_full_ones(
+    channels: tuple[int, ...], constant: bool
+) -> None:
+    table = convolution_table(*channels)
     edges = random_edges(NEIGHBOURS, 1)
     features, harmonics, weights, lengths = operands = convolution_operands(table, NEIGHBOURS, torch.float64)
+    changing = (harmonics, lengths) if constant else (harmonics, lengths, features)
     found = []
     for positions, parameters in (("all", "all"), ("positions", "parameters")):
         output = tabulated(KernelConvolution(table), operands, edges)
         with only(positions):  # type: ignore[arg-type]
-            forces = torch.autograd.grad((output**2).sum(), (harmonics, lengths), create_graph=True)
+            forces = torch.autograd.grad((output**2).sum(), changing, create_graph=True)
         with only(parameters):  # type: ignore[arg-type]
             found.append([*forces, *torch.autograd.grad(sum((each**2).sum() for each in forces), (features, weights))])
     assert_close(found[1], found[0], 1e-14)
+
+
+@pytest.mark.parametrize("wish", ["all", "parameters"])
+def test_tiles_of_receivers_do_not_matter(wish: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = convolution_table(20, 7)
+    edges = random_edges(NEIGHBOURS, 1)
+    operands = convolution_operands(table, NEIGHBOURS, torch.float64)
+    found = []
+    for size in (512, 4, 1):
+        monkeypatch.setattr(cpu_tiles, "EDGES_OF_TILE", size)
+        output = tabulated(KernelConvolution(table), operands, edges)
+        forces = torch.autograd.grad((output**2).sum(), operands[1:], create_graph=True)
+        with only(wish):
+            second = torch.autograd.grad(sum((each**2).sum() for each in forces[1:]), (operands[0], operands[2]))
+        found.append([output, *forces, *second])
+    for other in found[1:]:
+        assert_close(other, found[0], 1e-15)
 
 
 @pytest.mark.parametrize("channels", [(20, 7), (48, 16)], ids=["no multiple of a vector", "whole vectors"])

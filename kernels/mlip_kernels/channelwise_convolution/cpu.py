@@ -1,20 +1,23 @@
 """The channelwise convolution and its gradients on the CPU, as compiled programs.
 
 Tasks share out the blocks of channels, so that no two write the same numbers: sums over senders and over knots need no
-atomics, and results are the same from run to run.
+atomics, and results are the same from run to run. A task goes through the receivers tile by tile, and in a tile through
+its blocks one after another: a block's part of the radial table stays in the cache meanwhile.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mlip_kernels.channelwise_convolution.cpu_code import ConvolutionCode, row_layouts
+from mlip_kernels.channelwise_convolution.cpu_padding import PaddedColumns
 from mlip_kernels.channelwise_convolution.cpu_plan import BlockRange, ConvolutionPlan, padded_table, table_hash
 from mlip_kernels.channelwise_convolution.cpu_splines import BASIS, spline_basis, table_place
+from mlip_kernels.channelwise_convolution.cpu_tangent import TangentCode
+from mlip_kernels.channelwise_convolution.cpu_tiles import Tile, tile_size, tiles
 from mlip_kernels.channelwise_convolution.table import ConvolutionTable
 from mlip_kernels.simd.code import Code, Index, Indices, Reals, RealType
 from mlip_kernels.simd.program import Phase, Program
@@ -23,11 +26,12 @@ from mlip_kernels.simd.target import host_target
 _REALS: dict[torch.dtype, RealType] = {torch.float32: "float32", torch.float64: "float64"}
 # Arguments of the programs, in order.
 (
-    _COUNT, _EDGES, _KNOTS, _DEGREE, _DERIVATIVE, _STARTS, _SENDERS, _HARMONICS, _PLACES, _FEATURES, _WEIGHTS, _ROWS,
-    _SCALARS,
-) = range(13)  # fmt: skip
-_OUTPUT = 13
-_RECEIVED, _EDGE_SUMS, _OF_FEATURES, _OF_WEIGHTS = range(13, 17)
+    _COUNT, _EDGES, _KNOTS, _TILE, _TILE_EDGES, _DERIVATIVE, _STARTS, _SENDERS, _HARMONICS, _PLACES, _FEATURES,
+    _WEIGHTS, _ROWS, _SCALARS,
+) = range(14)  # fmt: skip
+_OUTPUT = 14
+_RECEIVED, _EDGE_SUMS, _OF_FEATURES, _OF_WEIGHTS = range(14, 18)
+_TANGENT_OUTPUT, _FEATURE_CHANGES, _HARMONIC_CHANGES, _PLACE_CHANGES = range(18, 22)
 # The fourth derivative of a cubic spline is zero.
 _DERIVATIVES = 4
 
@@ -40,8 +44,23 @@ class Parts:
     weights: bool = True
 
 
-# Of features, edges, and weights or table.
+# Of features, edges, and weights or table; or of what is received, features and table.
 Gradients = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """A direction in which operands change.
+
+    Attributes:
+        features: [nodes, input_dim], or None where they are constant.
+        harmonics: [edges, harmonics_dim]; the first column is left out of account.
+        places: Of the distances, with two numbers more.
+    """
+
+    features: Tensor | None
+    harmonics: Tensor
+    places: Tensor
 
 
 class CpuConvolution:
@@ -63,7 +82,7 @@ class CpuConvolution:
         self.plan = ConvolutionPlan(padded_table(table, lanes), lanes, target.vector_registers)
         layouts = row_layouts(self.plan)
         self._code = ConvolutionCode(self.plan, layouts, tabulated, "convolution")
-        self._columns = _PaddedColumns(table, self.plan.table) if self.padded else None
+        self._columns = PaddedColumns(table, self.plan.table) if self.padded else None
         self._programs: dict[str, Program] = {}
 
     def forward(
@@ -152,6 +171,40 @@ class CpuConvolution:
                 of_features, of_weights = totals[0].add_(of_features), totals[2].add_(of_weights)
         return of_features, of_edges, of_weights
 
+    def tangent(
+        self,
+        received: Tensor,
+        features: Tensor,
+        harmonics: Tensor,
+        weights: Tensor,
+        places: Tensor,
+        senders: Tensor,
+        starts: Tensor,
+        changes: Changes,
+        derivative: int = 0,
+    ) -> Gradients:
+        """Derivatives of `forward`, and of its gradients for features and table, along a change; with a table only."""
+        if self._columns is not None:
+            features, weights = self._columns.input.pad(features), self._columns.weight.pad(weights)
+            received = self._columns.output.pad(received)
+        feature_changes = changes.features
+        if feature_changes is not None and self._columns is not None:
+            feature_changes = self._columns.input.pad(feature_changes)
+        tasks = self._tasks()
+        tangent = TangentCode(self._code, feature_changes is not None)
+        operands = (starts, senders, harmonics, places, features, weights)
+        common = self._common(operands, derivative, tasks, tangent.scalars)
+        output = torch.empty_like(received, memory_format=torch.contiguous_format)
+        of_features, of_weights = torch.zeros_like(features), torch.zeros_like(weights)
+        given = (features if feature_changes is None else feature_changes, changes.harmonics, changes.places)
+        changed = [each.contiguous() for each in given]
+        arrays: list[int | Tensor] = [received.contiguous(), 0, of_features, of_weights, output, *changed]
+        self._tangent_program(tangent)([*common, *arrays], tasks)
+        if self._columns is None:
+            return output, of_features, of_weights
+        columns = self._columns
+        return columns.output.cut(output), columns.input.cut(of_features), columns.weight.cut(of_weights)
+
     def _forward_program(self, add: bool) -> Program:
         def emit(code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
             self._emit_forward(code, arguments, task, tasks, add)
@@ -163,6 +216,13 @@ class CpuConvolution:
             self._emit_gradients(code, arguments, task, tasks, wanted)
 
         return self._program(f"gradients {wanted}", "Gradients of the channelwise convolution.", emit)
+
+    def _tangent_program(self, tangent: TangentCode) -> Program:
+        def emit(code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
+            self._emit_tangent(code, arguments, task, tasks, tangent)
+
+        kind = f"tangent {tangent.of_features}"
+        return self._program(kind, "Second derivatives of the channelwise convolution.", emit)
 
     def _program(self, kind: str, title: str, emit: Phase) -> Program:
         if kind not in self._programs:
@@ -176,29 +236,29 @@ class CpuConvolution:
         return max(1, min(torch.get_num_threads(), self.plan.num_blocks))
 
     def _common(self, operands: tuple[Tensor, ...], derivative: int, tasks: int, scalars: int) -> list[int | Tensor]:
-        """The arguments that both programs have; the list keeps copies alive until a program has run."""
+        """The arguments that all programs have; the list keeps copies alive until a program has run."""
         starts, senders, _, _, features, weights = arrays = [each.contiguous() for each in operands]
-        degree = _largest_degree(starts)
-        rows = torch.empty(tasks * 2 * degree, dtype=torch.int64)
-        shared = features.new_empty(tasks * degree * scalars)
-        return [len(starts) - 1, len(senders), len(weights), degree, derivative, *arrays, rows, shared]
+        nodes, edges = tile_size(starts)
+        rows = torch.empty(tasks * 2 * edges, dtype=torch.int64)
+        shared = features.new_empty(tasks * edges * scalars)
+        return [len(starts) - 1, len(senders), len(weights), nodes, edges, derivative, *arrays, rows, shared]
 
     def _emit_forward(self, code: Code, arguments: Indices, task: Index, tasks: Index, add: bool) -> None:
         self._code.define_forward(code, add)
         scratch = _Scratch(arguments, task, self._code.forward_scalars)
         features, weights, output = (arguments.reals(place) for place in (_FEATURES, _WEIGHTS, _OUTPUT))
-        with code.loop(0, arguments.get(_COUNT)) as node:
-            first, count = _edges_of(arguments, node)
-            with code.loop(0, count) as number:
-                harmonics = self._prepare(code, arguments, scratch, first, number, [0])
-                self._code.prologue(code, harmonics, scratch.of_edge(number))
-            row = output.at(node * self.plan.table.output_dim)
+
+        def prepare(edge: Index, own: Index) -> None:
+            harmonics = self._prepare(code, arguments, scratch, edge, own, [0])
+            self._code.prologue(code, harmonics, scratch.of_edge(own))
+
+        with self._tiles(code, arguments, prepare) as tile:
             for place, blocks in enumerate(self.plan.ranges):
                 own_weights = weights.at(blocks.first * self.plan.lanes)
-                with self._own_blocks(code, blocks, task, tasks) as block:
+                with self._own_blocks(code, blocks, task, tasks) as block, tile.nodes(code) as (node, first, count):
                     self._code.call_forward(
-                        code, place, block, count, scratch.feature_rows, scratch.weight_rows, scratch.scalars,
-                        features, own_weights, row,
+                        code, place, block, count, *scratch.of_node(first), features, own_weights,
+                        output.at(node * self.plan.table.output_dim),
                     )  # fmt: skip
 
     def _emit_gradients(self, code: Code, arguments: Indices, task: Index, tasks: Index, wanted: Parts) -> None:
@@ -207,41 +267,65 @@ class CpuConvolution:
         features, weights, received = (arguments.reals(place) for place in (_FEATURES, _WEIGHTS, _RECEIVED))
         of_features, of_weights = arguments.reals(_OF_FEATURES), arguments.reals(_OF_WEIGHTS)
         edge_sums = arguments.reals(_EDGE_SUMS).at(task * arguments.get(_EDGES) * self.plan.edge_slots)
-        with code.loop(0, arguments.get(_COUNT)) as node:
-            first, count = _edges_of(arguments, node)
-            with code.loop(0, count) as number:
-                harmonics = self._prepare(code, arguments, scratch, first, number, [0, 1])
-                self._code.gradient_prologue(code, harmonics, scratch.of_edge(number))
-            row = received.at(node * self.plan.table.output_dim)
-            sums = edge_sums.at(first * self.plan.edge_slots)
+
+        def prepare(edge: Index, own: Index) -> None:
+            harmonics = self._prepare(code, arguments, scratch, edge, own, [0, 1])
+            self._code.gradient_prologue(code, harmonics, scratch.of_edge(own))
+
+        with self._tiles(code, arguments, prepare) as tile:
             for place, blocks in enumerate(self.plan.ranges):
                 start = blocks.first * self.plan.lanes
-                with self._own_blocks(code, blocks, task, tasks) as block:
+                with self._own_blocks(code, blocks, task, tasks) as block, tile.nodes(code) as (node, first, count):
                     self._code.call_gradients(
-                        code, place, block, count, scratch.feature_rows, scratch.weight_rows, scratch.scalars,
-                        features, weights.at(start), row, sums, of_features, of_weights.at(start),
+                        code, place, block, count, *scratch.of_node(first), features, weights.at(start),
+                        received.at(node * self.plan.table.output_dim),
+                        edge_sums.at((tile.first_edge + first) * self.plan.edge_slots), of_features,
+                        of_weights.at(start),
                     )  # fmt: skip
 
+    def _emit_tangent(self, code: Code, arguments: Indices, task: Index, tasks: Index, tangent: TangentCode) -> None:
+        tangent.define(code)
+        scratch = _Scratch(arguments, task, tangent.scalars)
+        features, weights, received = (arguments.reals(place) for place in (_FEATURES, _WEIGHTS, _RECEIVED))
+        of_features, of_weights = arguments.reals(_OF_FEATURES), arguments.reals(_OF_WEIGHTS)
+        output, changes = arguments.reals(_TANGENT_OUTPUT), arguments.reals(_FEATURE_CHANGES)
+
+        def prepare(edge: Index, own: Index) -> None:
+            harmonics = self._prepare(code, arguments, scratch, edge, own, [0, 1])
+            shared, change = scratch.of_edge(own), arguments.reals(_PLACE_CHANGES).get(edge)
+            for number in range(BASIS, 2 * BASIS):
+                shared.set(number, shared.get(number) * change)
+            others = arguments.reals(_HARMONIC_CHANGES).at(edge * self.plan.table.harmonics_dim)
+            tangent.prologue(code, harmonics, others, shared)
+
+        with self._tiles(code, arguments, prepare) as tile:
+            for place, blocks in enumerate(self.plan.ranges):
+                start = blocks.first * self.plan.lanes
+                with self._own_blocks(code, blocks, task, tasks) as block, tile.nodes(code) as (node, first, count):
+                    own = (code, place, block, count, *scratch.of_node(first), features, changes, weights.at(start))
+                    row = node * self.plan.table.output_dim
+                    tangent.call_value(*own, output.at(row))
+                    tangent.call_gradients(*own, received.at(row), of_features, of_weights.at(start))
+
     def _prepare(
-        self, code: Code, arguments: Indices, scratch: "_Scratch", first: Index, number: Index, orders: list[int]
+        self, code: Code, arguments: Indices, scratch: "_Scratch", edge: Index, own: Index, orders: list[int]
     ) -> Reals:
         """Write the rows and, with a table, the basis values of an edge; returns its harmonics.
 
         The basis is written for the table's derivative raised by each of `orders`.
         """
-        edge = first + number
         sender = arguments.indices(_SENDERS).get(edge)
-        scratch.feature_rows.set(number, sender * self.plan.table.input_dim)
+        scratch.feature_rows.set(own, sender * self.plan.table.input_dim)
         if not self.tabulated:
-            scratch.weight_rows.set(number, edge)
+            scratch.weight_rows.set(own, edge)
         else:
             places = arguments.reals(_PLACES)
             end = arguments.get(_EDGES)
             origin, inverse_spacing = places.get(end), places.get(end + 1)
             last = arguments.get(_KNOTS) - BASIS
             interval, fraction = table_place(code, places.get(edge), origin, inverse_spacing, last)
-            scratch.weight_rows.set(number, interval)
-            shared = scratch.of_edge(number)
+            scratch.weight_rows.set(own, interval)
+            shared = scratch.of_edge(own)
             for place, order in enumerate(orders):
                 wanted = arguments.get(_DERIVATIVE) + order
                 for derivative in range(_DERIVATIVES + 1):
@@ -251,6 +335,11 @@ class CpuConvolution:
                         for column, value in enumerate(values):
                             shared.set(place * BASIS + column, value)
         return arguments.reals(_HARMONICS).at(edge * self.plan.table.harmonics_dim)
+
+    def _tiles(
+        self, code: Code, arguments: Indices, prepare: Callable[[Index, Index], None]
+    ) -> AbstractContextManager[Tile]:
+        return tiles(code, arguments.indices(_STARTS), arguments.get(_COUNT), arguments.get(_TILE), prepare)
 
     @contextmanager
     def _own_blocks(self, code: Code, blocks: BlockRange, task: Index, tasks: Index) -> Iterator[Index]:
@@ -262,69 +351,24 @@ class CpuConvolution:
 
 
 class _Scratch:
-    """What a task notes about the edges of the receiver at hand."""
+    """What a task notes about the edges of the tile at hand."""
 
     def __init__(self, arguments: Indices, task: Index, scalars: int) -> None:
-        degree = arguments.get(_DEGREE)
-        self.feature_rows = arguments.indices(_ROWS).at(task * degree * 2)
-        self.weight_rows = self.feature_rows.at(degree)
-        self.scalars = arguments.reals(_SCALARS).at(task * degree * scalars)
+        edges = arguments.get(_TILE_EDGES)
+        self.feature_rows = arguments.indices(_ROWS).at(task * edges * 2)
+        self.weight_rows = self.feature_rows.at(edges)
+        self.scalars = arguments.reals(_SCALARS).at(task * edges * scalars)
         self._per_edge = scalars
 
     def of_edge(self, number: Index) -> Reals:
-        """Numbers of one edge, counted from the receiver's first."""
+        """Numbers of one edge, counted from the tile's first."""
         return self.scalars.at(number * self._per_edge)
 
-
-class _PaddedColumns:
-    """Copies operands to and from a table whose channels fill whole vectors."""
-
-    def __init__(self, table: ConvolutionTable, padded: ConvolutionTable) -> None:
-        pairs = list(zip(table.paths, padded.paths, strict=True))
-        inputs, weights, outputs = {}, {}, {}
-        for path, wide in pairs:
-            rows, _, components = path.coefficients.shape
-            for c in range(path.channels):
-                weights[path.weight_offset + c] = wide.weight_offset + c
-                for i in range(rows):
-                    inputs[path.input_offset + i * path.channels + c] = wide.input_offset + i * wide.channels + c
-                for k in range(components):
-                    column = path.output_offset + k * path.output_channels + path.output_channel + c
-                    outputs[column] = wide.output_offset + k * wide.output_channels + wide.output_channel + c
-        self.input = _ColumnMap(inputs, table.input_dim, padded.input_dim)
-        self.weight = _ColumnMap(weights, table.weight_dim, padded.weight_dim)
-        self.output = _ColumnMap(outputs, table.output_dim, padded.output_dim)
-
-
-class _ColumnMap:
-    def __init__(self, places: dict[int, int], columns: int, padded: int) -> None:
-        self.columns = columns
-        self.padded = padded
-        self.narrow = torch.tensor(list(places), dtype=torch.int64)
-        self.wide = torch.tensor(list(places.values()), dtype=torch.int64)
-
-    def pad(self, values: Tensor) -> Tensor:
-        """Columns of whole vectors, zero where there is no channel."""
-        return values.new_zeros(len(values), self.padded).index_copy_(1, self.wide, values.index_select(1, self.narrow))
-
-    def cut(self, values: Tensor) -> Tensor:
-        """Back to the columns of the table; zero where no path has one."""
-        return values.new_zeros(len(values), self.columns).index_copy_(
-            1, self.narrow, values.index_select(1, self.wide)
-        )
+    def of_node(self, first: Index) -> tuple[Indices, Indices, Reals]:
+        """Rows of features and weights, and numbers, of the edges from one on."""
+        return self.feature_rows.at(first), self.weight_rows.at(first), self.of_edge(first)
 
 
 def _zeros(like: Tensor, written: bool) -> Tensor:
     """Zeros, of which all are one number where nothing is written to them."""
     return torch.zeros_like(like) if written else like.new_zeros(()).expand(like.shape)
-
-
-def _edges_of(arguments: Indices, node: Index) -> tuple[Index, Index]:
-    """First edge of a receiver and number of its edges."""
-    starts = arguments.indices(_STARTS)
-    first = starts.get(node)
-    return first, starts.get(node + 1) - first
-
-
-def _largest_degree(starts: Tensor) -> int:
-    return max(1, int(np.diff(starts.numpy()).max())) if len(starts) > 1 else 1

@@ -50,17 +50,17 @@ class ConvolutionCode:
         self.plan = plan
         self.layouts = layouts
         self.name = name
-        self._basis = BASIS if tabulated else 0
+        self.basis = BASIS if tabulated else 0
 
     @property
     def forward_scalars(self) -> int:
         """Numbers per edge that the prologue of the convolution writes."""
-        return self._basis + len(self.plan.combinations)
+        return self.basis + len(self.plan.combinations)
 
     @property
     def gradient_scalars(self) -> int:
         """Numbers per edge that the prologue of the gradients writes."""
-        return 2 * self._basis + self.plan.table.harmonics_dim
+        return 2 * self.basis + self.plan.table.harmonics_dim
 
     # Forward
 
@@ -78,7 +78,7 @@ class ConvolutionCode:
             total = values[column] * coefficient
             for column, coefficient in others:
                 total = code.fused_real(values[column], code.number(coefficient), total)
-            scalars.set(self._basis + number, total)
+            scalars.set(self.basis + number, total)
 
     def call_forward(
         self,
@@ -132,21 +132,21 @@ class ConvolutionCode:
                 shared = scalars.at(edge * self.forward_scalars)
                 sent = features.at(feature_rows.get(edge) + column)
                 row = own_weights.at(weight_rows.get(edge) * layout.row_stride)
-                basis = [shared.broadcast(number) for number in range(self._basis)]
+                basis = [shared.broadcast(number) for number in range(self.basis)]
                 loaded: dict[int, Vector] = {}
                 for path in group:
-                    weight = self._weight(code, row, layout, basis, path)
-                    for i in range(self._inputs(path)):
-                        place = self._input(path, i)
+                    weight = self.weight(code, row, layout, basis, path)
+                    for i in range(self.inputs(path)):
+                        place = self.input_place(path, i)
                         if place not in loaded:
                             loaded[place] = sent.load(place)
                         weighted = weight * loaded[place]
                         for k in range(self.plan.components(path)):
                             if (i, k) in self.plan.filters[path]:
-                                number = self._basis + self.plan.combination_number(path, i, k)
+                                number = self.basis + self.plan.combination_number(path, i, k)
                                 sums[path, k].add_product(weighted, shared.broadcast(number))
             for (path, k), total in sums.items():
-                target = column + self._output(path, k)
+                target = column + self.output_place(path, k)
                 output.store(target, total.get() + output.load(target) if add else total.get())
 
     # Gradients
@@ -167,7 +167,7 @@ class ConvolutionCode:
     def gradient_prologue(self, code: Code, harmonics: Reals, scalars: Reals) -> None:
         """Write one edge's harmonics, after the basis values and their derivatives."""
         for column in range(self.plan.table.harmonics_dim):
-            scalars.set(2 * self._basis + column, harmonics.get(column))
+            scalars.set(2 * self.basis + column, harmonics.get(column))
 
     def call_gradients(
         self,
@@ -222,21 +222,21 @@ class ConvolutionCode:
         column = block * code.lanes
         from_range = (block - blocks.first) * layout.block_stride
         own_weights, own_gradients = weights.at(from_range), of_weights.at(from_range)
-        contracted, places = self._contracted(code, blocks, received.at(column))
+        contracted, places = self.contracted(code, blocks, received.at(column))
         with code.loop(0, count) as edge:
             shared = scalars.at(edge * self.gradient_scalars)
             sent = features.at(feature_rows.get(edge) + column)
             weight_row = weight_rows.get(edge) * layout.row_stride
-            basis = [shared.broadcast(number) for number in range(self._basis)]
-            slopes = [shared.broadcast(self._basis + number) for number in range(self._basis)]
-            harmonics = shared.at(2 * self._basis)
+            basis = [shared.broadcast(number) for number in range(self.basis)]
+            slopes = [shared.broadcast(self.basis + number) for number in range(self.basis)]
+            harmonics = shared.at(2 * self.basis)
             edge_gradient = _EdgeGradient(code, self, layout, harmonics, contracted, places, with_edges)
             for paths in self._paths_by_harmonic(blocks):
                 for path in paths:
                     edge_gradient.add_path(path, sent, own_weights.at(weight_row), basis, slopes)
                     if with_weights:
                         row = own_gradients.at(weight_row)
-                        self._add_weight_gradient(code, row, layout, basis, path, edge_gradient.overlap)
+                        self.add_weight_gradient(code, row, layout, basis, path, edge_gradient.overlap)
                 edge_gradient.reduce_harmonics()
             edge_gradient.store(edge_sums.at(edge * self.plan.edge_slots))
             if with_features:
@@ -244,7 +244,7 @@ class ConvolutionCode:
                 for place, gradient in edge_gradient.of_features.items():
                     target.add(place, gradient)
 
-    def _contracted(
+    def contracted(
         self, code: Code, blocks: BlockRange, received: Reals
     ) -> tuple[Reals, dict[tuple[int, int, int], int]]:
         """`sum_k C_ijk g_k` of every (path, i, j), and where each stands."""
@@ -259,7 +259,7 @@ class ConvolutionCode:
             total = None
             for k, value in parts:
                 if (path, k) not in loaded:
-                    loaded[path, k] = received.load(self._output(path, k))
+                    loaded[path, k] = received.load(self.output_place(path, k))
                 factor = code.broadcast(value)
                 gradient = loaded[path, k]
                 total = gradient * factor if total is None else code.fused(gradient, factor, total)
@@ -268,9 +268,10 @@ class ConvolutionCode:
             contracted.store(number * code.lanes, total)
         return contracted, places
 
-    def _add_weight_gradient(
+    def add_weight_gradient(
         self, code: Code, row: Reals, layout: WeightLayout, basis: list[Vector], path: int, overlap: Vector
     ) -> None:
+        """Write the gradient of a path's weight, or add it, times the basis, to that of the table."""
         offset = layout.path_offsets[path]
         if not basis:
             row.store(offset, overlap)
@@ -280,7 +281,7 @@ class ConvolutionCode:
 
     # What both share
 
-    def _weight(self, code: Code, row: Reals, layout: WeightLayout, basis: list[Vector], path: int) -> Vector:
+    def weight(self, code: Code, row: Reals, layout: WeightLayout, basis: list[Vector], path: int) -> Vector:
         """The weight of a path, or its derivative where `basis` holds derivatives."""
         offset = layout.path_offsets[path]
         if not basis:
@@ -290,14 +291,17 @@ class ConvolutionCode:
             total = code.fused(basis[number], row.load(offset + number * layout.row_stride), total)
         return total
 
-    def _inputs(self, path: int) -> int:
+    def inputs(self, path: int) -> int:
+        """Components of a path's features."""
         return int(self.plan.table.paths[path].coefficients.shape[0])
 
-    def _input(self, path: int, i: int) -> int:
+    def input_place(self, path: int, i: int) -> int:
+        """Offset of a component of a path's features, of block 0."""
         entry = self.plan.table.paths[path]
         return entry.input_offset + i * entry.channels
 
-    def _output(self, path: int, k: int) -> int:
+    def output_place(self, path: int, k: int) -> int:
+        """Offset of a component of a path's result, of block 0."""
         entry = self.plan.table.paths[path]
         return entry.output_offset + k * entry.output_channels + entry.output_channel
 
@@ -340,10 +344,10 @@ class _EdgeGradient:
     def add_path(self, path: int, sent: Reals, row: Reals, basis: list[Vector], slopes: list[Vector]) -> None:
         """Add a path's part to all gradients; `overlap` is then that of its weight."""
         code, convolution = self._code, self._convolution
-        weight = convolution._weight(code, row, self._layout, basis, path)
+        weight = convolution.weight(code, row, self._layout, basis, path)
         overlap: Vector | None = None
-        for i in range(convolution._inputs(path)):
-            place = convolution._input(path, i)
+        for i in range(convolution.inputs(path)):
+            place = convolution.input_place(path, i)
             if place not in self._loaded:
                 self._loaded[place] = sent.load(place)
             feature = self._loaded[place]
@@ -363,7 +367,7 @@ class _EdgeGradient:
             overlap = _sum(code, feature, taken, overlap)
         self.overlap = overlap if overlap is not None else code.broadcast(0.0)
         if slopes and self._with_edges:
-            slope = convolution._weight(code, row, self._layout, slopes, path)
+            slope = convolution.weight(code, row, self._layout, slopes, path)
             self._of_distance = _sum(code, slope, self.overlap, self._of_distance)
 
     def reduce_harmonics(self) -> None:

@@ -242,11 +242,22 @@ def _differentiate_gradients(ctx: Any, *cotangents: Tensor | None) -> tuple[Tens
 
 
 def _second_on_cpu(ctx: Any, cotangents: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    """The function of `_differentiate_gradients` where nothing is differentiated again: all terms add to one sum."""
+    """The function of `_differentiate_gradients` where nothing is differentiated again: all terms add to one sum.
+
+    In training, where the table is constant and parameters alone are wanted, one program gives all of them at once.
+    """
+    from mlip_kernels.channelwise_convolution.cpu import Changes
+
     received, features, harmonics, weights, places, senders, starts = ctx.saved_tensors
     of_features, of_harmonics, of_weights, of_places = cotangents
     derivative = ctx.derivative
     order = max(derivative, 0)
+    program, parts = _cpu(ctx.key, received.dtype, derivative != GIVEN), _parts(derivative)
+    trained = derivative != GIVEN and not parts.edges and of_weights is None
+    if trained and of_harmonics is not None and of_places is not None:
+        changes = Changes(of_features, of_harmonics, of_places)
+        own = program.tangent(received, features, harmonics, weights, places, senders, starts, changes, order)
+        return own[0], own[1], None, own[2], None
     terms: list[tuple[tuple[Tensor, Tensor, Tensor], int, str]] = []
     if of_harmonics is not None:
         terms.append(((features, _without_constant(of_harmonics, derivative), weights), order, "harmonics"))
@@ -256,7 +267,6 @@ def _second_on_cpu(ctx: Any, cotangents: tuple[Tensor | None, ...]) -> tuple[Ten
         terms.append(((of_features, harmonics, weights), order, "features"))
     if of_weights is not None:
         terms.append(((features, harmonics, of_weights), order, "weights"))
-    program, parts = _cpu(ctx.key, received.dtype, derivative != GIVEN), _parts(derivative)
     of_received: Tensor | None = None
     sums = torch.zeros_like(features), torch.zeros_like(weights)
     edges = _Sums((True, True))
