@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from mlip.nn.elements import ElementGroups
 from mlip.nn.layout import Block, blocks
 from mlip.nn.weights import normal_weights
+from mlip_kernels.backends import available_backend
+from mlip_kernels.channel_mixing import KernelMixing, MixingBlock, MixingTable, RowGroups, fits_vectors
 
 
 class EquivariantLinear(nn.Module):
@@ -35,9 +37,13 @@ class EquivariantLinear(nn.Module):
                 if block.irrep in self.inputs
             }
         )
+        self._kernel = _kernel(irreps_in, irreps_out, grouped=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep."""
+        if self._kernel is not None and _on_cpu(features):
+            result: Tensor = self._kernel(features, list(self.weights.values()))
+            return result
         return _mix_channels(features, self.inputs, self.outputs, lambda irrep: self.weights[irrep])
 
 
@@ -66,13 +72,41 @@ class ElementLinear(nn.Module):
                 if block.irrep in self.inputs
             }
         )
+        self._kernel = _kernel(irreps_in, irreps_out, grouped=True)
 
     def forward(self, features: Tensor, groups: ElementGroups) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep."""
+        if self._kernel is not None and _on_cpu(features):
+            rows = RowGroups(groups.order, groups.counts)
+            result: Tensor = self._kernel(features, list(self.weights.values()), rows)
+            return result
         return groups.apply(self._map, features)
 
     def _map(self, features: Tensor, element: int) -> Tensor:
         return _mix_channels(features, self.inputs, self.outputs, lambda irrep: self.weights[irrep][element])
+
+
+def _kernel(irreps_in: Irreps, irreps_out: Irreps, grouped: bool) -> KernelMixing | None:
+    """The map as a compiled program; None where channels do not fill vectors or kernels are off."""
+    inputs = {block.irrep: block for block in blocks(irreps_in)}
+    pairs = [(inputs[block.irrep], block) for block in blocks(irreps_out) if block.irrep in inputs]
+    table = MixingTable(
+        tuple(
+            MixingBlock(
+                source.offset, block.offset, block.dim, source.channels, block.channels, 1 / math.sqrt(source.channels)
+            )
+            for source, block in pairs
+        ),
+        irreps_in.dim,
+        irreps_out.dim,
+    )
+    if not pairs or available_backend("cpu") != "cpu" or not fits_vectors(table):
+        return None
+    return KernelMixing(table, grouped)
+
+
+def _on_cpu(features: Tensor) -> bool:
+    return features.device.type == "cpu" and features.dtype in (torch.float32, torch.float64)
 
 
 def _mix_channels(
