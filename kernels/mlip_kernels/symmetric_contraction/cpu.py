@@ -39,7 +39,7 @@ class CpuContraction:
             self._padded, self._padded, tuple(k * self._padded for k in range(self.plan.num_outputs))
         )
         self._code = ContractionCode(self.plan, layout, "contraction")
-        self._programs: dict[str, Program] = {}
+        self._programs: dict[tuple[str, bool], Program] = {}
 
     def forward(self, features: Tensor, coefficients: Tensor, elements: Tensor) -> Tensor:
         """Contract.
@@ -57,12 +57,17 @@ class CpuContraction:
         return self._cut(output)
 
     def gradients(
-        self, received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor
+        self, received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor, of_coefficients: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Gradients of `<received, forward>` with respect to features and coefficients."""
+        """Gradients of `<received, forward>` with respect to features and, if wanted, coefficients; else zeros."""
         of_features = self._new(features, self.plan.table.input_components)
+        operands = [features, coefficients, received]
+        if not of_coefficients:
+            # No number is written there.
+            self._run("gradients", elements, operands, [of_features, of_features], of_coefficients)
+            return self._cut(of_features), coefficients.new_zeros(()).expand(coefficients.shape)
         of_rows = features.new_zeros(*coefficients.shape[:2], self._padded)
-        self._run("gradients", elements, [features, coefficients, received], [of_features, of_rows])
+        self._run("gradients", elements, operands, [of_features, of_rows])
         return self._cut(of_features), self._cut(of_rows)
 
     def tangent(
@@ -70,13 +75,14 @@ class CpuContraction:
         features: Tensor,
         coefficients: Tensor,
         feature_tangents: Tensor,
-        coefficient_tangents: Tensor,
+        coefficient_tangents: Tensor | None,
         elements: Tensor,
     ) -> Tensor:
-        """Derivative of `forward` along changes of features and coefficients."""
+        """Derivative of `forward` along changes of features and coefficients, None where these are constant."""
         output = self._new(features, self.plan.num_outputs)
-        operands = [features, coefficients, feature_tangents, coefficient_tangents]
-        self._run("tangent", elements, operands, [output])
+        changes = coefficients if coefficient_tangents is None else coefficient_tangents
+        operands = [features, coefficients, feature_tangents, changes]
+        self._run("tangent", elements, operands, [output], coefficient_tangents is not None)
         return self._cut(output)
 
     def gradients_tangent(
@@ -85,29 +91,39 @@ class CpuContraction:
         features: Tensor,
         coefficients: Tensor,
         feature_tangents: Tensor,
-        coefficient_tangents: Tensor,
+        coefficient_tangents: Tensor | None,
         elements: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Derivative of `gradients` along changes of features and coefficients."""
+        """Derivative of `gradients` along changes of features and coefficients, None where these are constant."""
         of_features = self._new(features, self.plan.table.input_components)
         of_rows = features.new_zeros(*coefficients.shape[:2], self._padded)
-        operands = [features, coefficients, received, feature_tangents, coefficient_tangents]
-        self._run("gradients_tangent", elements, operands, [of_features, of_rows])
+        changes = coefficients if coefficient_tangents is None else coefficient_tangents
+        operands = [features, coefficients, received, feature_tangents, changes]
+        self._run(
+            "gradients_tangent", elements, operands, [of_features, of_rows], coefficient_tangents is not None
+        )  # fmt: skip
         return self._cut(of_features), self._cut(of_rows)
 
-    def _run(self, kind: str, elements: Tensor, operands: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-        if kind not in self._programs:
-            key = f"symmetric_contraction {kind} {self._padded} {table_hash(self.plan.table)}"
-            self._programs[kind] = Program(
-                f"Symmetric contraction: {kind}.", key, _REALS[self.dtype], [self._phase(kind)]
-            )
+    def _run(
+        self,
+        kind: str,
+        elements: Tensor,
+        operands: Sequence[Tensor],
+        results: Sequence[Tensor],
+        of_coefficients: bool = True,
+    ) -> None:
+        if (kind, of_coefficients) not in self._programs:
+            key = f"symmetric_contraction {kind} {of_coefficients} {self._padded} {table_hash(self.plan.table)}"
+            title = f"Symmetric contraction: {kind}{'' if of_coefficients else ', coefficients constant'}."
+            phase = self._phase(kind, of_coefficients)
+            self._programs[kind, of_coefficients] = Program(title, key, _REALS[self.dtype], [phase])
         # Atoms of one element stand together, so that its coefficients stay in the first-level cache.
         order = torch.argsort(elements, stable=True)
         padded = [self._pad(each).contiguous() for each in operands]
         tasks = max(1, min(torch.get_num_threads(), self._padded // self._lanes))
-        self._programs[kind]([len(elements), order, elements, *padded, *results], tasks)
+        self._programs[kind, of_coefficients]([len(elements), order, elements, *padded, *results], tasks)
 
-    def _phase(self, kind: str) -> Callable[[Code, Indices, Index, Index], None]:
+    def _phase(self, kind: str, of_coefficients: bool) -> Callable[[Code, Indices, Index, Index], None]:
         """The phase of a program: each task goes through its blocks, and through the atoms for each."""
         of_atom, of_element = "atom", "element"
         inputs, outputs = self.plan.table.input_components, self.plan.num_outputs
@@ -126,13 +142,14 @@ class CpuContraction:
         rows = len(self.plan.rows)
 
         def emit(code: Code, arguments: Indices, task: Index, tasks: Index) -> None:
-            define = {
-                "forward": self._code.define_forward,
-                "gradients": lambda body: self._code.define_gradients(body, of_coefficients=True),
-                "tangent": self._code.define_tangent,
-                "gradients_tangent": self._code.define_gradients_tangent,
-            }[kind]
-            define(code)
+            if kind == "forward":
+                self._code.define_forward(code)
+            elif kind == "gradients":
+                self._code.define_gradients(code, of_coefficients)
+            elif kind == "tangent":
+                self._code.define_tangent(code, of_coefficients)
+            else:
+                self._code.define_gradients_tangent(code, of_coefficients)
             blocks = self._padded // self._lanes
             order, elements = arguments.indices(_ORDER), arguments.indices(_ELEMENTS)
             with (

@@ -49,12 +49,16 @@ class ContractionCode:
             for component, place in enumerate(self.layout.output_places):
                 output.store(place, polynomial.value(component).value)
 
-    def define_tangent(self, code: Code) -> None:
-        """Define `<name>_tangent(input, coefficients, input', coefficients', output')`: the derivative of forward."""
+    def define_tangent(self, code: Code, of_coefficients: bool) -> None:
+        """Define `<name>_tangent(input, coefficients, input', coefficients', output')`: the derivative of forward.
+
+        Without `of_coefficients` these do not change.
+        """
         with code.function(f"{self.name}_tangent", ["reals"] * 5) as (body, arguments):
             values, coefficients, value_tangents, coefficient_tangents, output = arguments
             factors = self._duals(values, value_tangents)
-            polynomial = _Polynomial(body, self, factors, coefficients, coefficient_tangents)
+            changes = coefficient_tangents if of_coefficients else None
+            polynomial = _Polynomial(body, self, factors, coefficients, changes)
             for component, place in enumerate(self.layout.output_places):
                 tangent = polynomial.value(component).tangent
                 output.store(place, tangent if tangent is not None else body.broadcast(0.0))
@@ -75,16 +79,18 @@ class ContractionCode:
             if of_coefficients:
                 self._add_coefficient_gradients(body, factors, gradients, of_coefficient_rows, lambda each: each.value)
 
-    def define_gradients_tangent(self, code: Code) -> None:
+    def define_gradients_tangent(self, code: Code, of_coefficients: bool) -> None:
         """Define `<name>_gradients_tangent`, the derivative of gradients along the changes of input and coefficients.
 
         Its arguments: input, coefficients, received, the changes of input and coefficients, and the results for both.
+        Without `of_coefficients` these do not change.
         """
         with code.function(f"{self.name}_gradients_tangent", ["reals"] * 7) as (body, arguments):
             values, coefficients, received, value_tangents, coefficient_tangents, of_input, of_rows = arguments
             gradients = [received.load(place) for place in self.layout.output_places]
             factors = self._duals(values, value_tangents)
-            polynomial = _Polynomial(body, self, factors, coefficients, coefficient_tangents)
+            changes = coefficient_tangents if of_coefficients else None
+            polynomial = _Polynomial(body, self, factors, coefficients, changes)
             derivatives = polynomial.gradients([Dual(each) for each in gradients])
             for component, derivative in enumerate(derivatives):
                 tangent = derivative().tangent

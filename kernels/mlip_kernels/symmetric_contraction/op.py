@@ -14,6 +14,7 @@ from torch import Tensor
 from mlip_kernels.constants import ConstantModule
 from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan, table_hash
 from mlip_kernels.symmetric_contraction.table import ContractionTable
+from mlip_kernels.wanted import wanted
 
 _PLANS: dict[str, ContractionPlan] = {}
 
@@ -60,7 +61,9 @@ def gradients(
     received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor, key: str
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `<received, contract>` for features and coefficients."""
-    result: tuple[Tensor, Tensor] = _cpu(key, features).gradients(received, features, coefficients, elements)
+    result: tuple[Tensor, Tensor] = _cpu(key, features).gradients(
+        received, features, coefficients, elements, wanted() != "positions"
+    )
     return result
 
 
@@ -69,11 +72,11 @@ def tangent(
     features: Tensor,
     coefficients: Tensor,
     of_features: Tensor,
-    of_coefficients: Tensor,
+    of_coefficients: Tensor | None,
     elements: Tensor,
     key: str,
 ) -> Tensor:
-    """Derivative of `contract` along changes of features and coefficients."""
+    """Derivative of `contract` along changes of features and coefficients, None where these are constant."""
     result: Tensor = _cpu(key, features).tangent(features, coefficients, of_features, of_coefficients, elements)
     return result
 
@@ -84,11 +87,11 @@ def gradients_tangent(
     features: Tensor,
     coefficients: Tensor,
     of_features: Tensor,
-    of_coefficients: Tensor,
+    of_coefficients: Tensor | None,
     elements: Tensor,
     key: str,
 ) -> tuple[Tensor, Tensor]:
-    """Derivative of `gradients` along changes of features and coefficients."""
+    """Derivative of `gradients` along changes of features and coefficients, None where these are constant."""
     result: tuple[Tensor, Tensor] = _cpu(key, features).gradients_tangent(
         received, features, coefficients, of_features, of_coefficients, elements
     )
@@ -121,9 +124,14 @@ def _(received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor
 
 @tangent.register_kernel("cuda")
 def _(
-    features: Tensor, coefficients: Tensor, of_features: Tensor, of_coefficients: Tensor, elements: Tensor, key: str
+    features: Tensor,
+    coefficients: Tensor,
+    of_features: Tensor,
+    of_coefficients: Tensor | None,
+    elements: Tensor,
+    key: str,
 ) -> Tensor:
-    operands = (features, coefficients, of_features, of_coefficients, elements)
+    operands = (features, coefficients, of_features, _given(of_coefficients, coefficients), elements)
     result: Tensor = _gpu(key, features.shape[2]).tangent(*operands)
     return result
 
@@ -134,11 +142,11 @@ def _(
     features: Tensor,
     coefficients: Tensor,
     of_features: Tensor,
-    of_coefficients: Tensor,
+    of_coefficients: Tensor | None,
     elements: Tensor,
     key: str,
 ) -> tuple[Tensor, Tensor]:
-    operands = (received, features, coefficients, of_features, of_coefficients, elements)
+    operands = (received, features, coefficients, of_features, _given(of_coefficients, coefficients), elements)
     result: tuple[Tensor, Tensor] = _gpu(key, features.shape[2]).gradients_tangent(*operands)
     return result
 
@@ -170,7 +178,12 @@ def _(received: Tensor, features: Tensor, coefficients: Tensor, elements: Tensor
 
 @tangent.register_fake
 def _(
-    features: Tensor, coefficients: Tensor, of_features: Tensor, of_coefficients: Tensor, elements: Tensor, key: str
+    features: Tensor,
+    coefficients: Tensor,
+    of_features: Tensor,
+    of_coefficients: Tensor | None,
+    elements: Tensor,
+    key: str,
 ) -> Tensor:
     return _outputs(features, key)
 
@@ -181,7 +194,7 @@ def _(
     features: Tensor,
     coefficients: Tensor,
     of_features: Tensor,
-    of_coefficients: Tensor,
+    of_coefficients: Tensor | None,
     elements: Tensor,
     key: str,
 ) -> tuple[Tensor, ...]:
@@ -204,7 +217,7 @@ def _differentiate_gradients(ctx: Any, *cotangents: Tensor | None) -> tuple[Tens
     received, features, coefficients, elements = ctx.saved_tensors
     if all(each is None for each in cotangents):
         return (None,) * 5
-    operands = features, coefficients, *_given(cotangents, (features, coefficients)), elements, ctx.key
+    operands = features, coefficients, _given(cotangents[0], features), cotangents[1], elements, ctx.key
     of_received = tangent(*operands) if ctx.needs_input_grad[0] else None
     of_others: tuple[Tensor | None, ...] = (None, None)
     if any(ctx.needs_input_grad[1:3]):
@@ -215,14 +228,16 @@ def _differentiate_gradients(ctx: Any, *cotangents: Tensor | None) -> tuple[Tens
 def _differentiate_tangent(ctx: Any, received: Tensor | None) -> tuple[Tensor | None, ...]:
     if received is None:
         return (None,) * 6
-    features, coefficients, _, _, elements = ctx.saved_tensors
+    features, coefficients, _, of_coefficients, elements = ctx.saved_tensors
     of_values = gradients_tangent(received, *ctx.saved_tensors, ctx.key)
-    return *of_values, *gradients(received, features, coefficients, elements, ctx.key), None, None
+    of_changes = gradients(received, features, coefficients, elements, ctx.key)
+    return *of_values, of_changes[0], None if of_coefficients is None else of_changes[1], None, None
 
 
 def _differentiate_gradients_tangent(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
     """Third derivatives of the polynomials, by plain torch: models need them for nothing that has to be fast."""
-    *operands, elements = ctx.saved_tensors
+    received, features, coefficients, of_features, of_coefficients, elements = ctx.saved_tensors
+    operands = received, features, coefficients, of_features, _given(of_coefficients, coefficients)
     again = torch.is_grad_enabled()
     polynomials = _PLANS[ctx.key]
     with torch.enable_grad():
@@ -241,8 +256,8 @@ def _differentiate_gradients_tangent(ctx: Any, *cotangents: Tensor | None) -> tu
         if not pairs:
             return (None,) * 7
         found, given_to_them = zip(*pairs, strict=True)
-        wanted = torch.autograd.grad(found, inputs, given_to_them, create_graph=again, allow_unused=True)
-    return *wanted, None, None
+        results = torch.autograd.grad(found, inputs, given_to_them, create_graph=again, allow_unused=True)
+    return *results[:4], None if of_coefficients is None else results[4], None, None
 
 
 def polynomial_values(plan: ContractionPlan, features: Tensor, coefficients: Tensor, elements: Tensor) -> Tensor:
@@ -257,9 +272,9 @@ def polynomial_values(plan: ContractionPlan, features: Tensor, coefficients: Ten
     return torch.stack(values, 1)
 
 
-def _given(tensors: tuple[Tensor | None, ...], like: tuple[Tensor, ...]) -> list[Tensor]:
-    """Tensors, with zeros for those that are not there."""
-    return [torch.zeros_like(other) if each is None else each for each, other in zip(tensors, like, strict=True)]
+def _given(tensor: Tensor | None, like: Tensor) -> Tensor:
+    """The tensor, or zeros where it is not there."""
+    return torch.zeros_like(like) if tensor is None else tensor
 
 
 contract.register_autograd(_differentiate_contract, setup_context=_keep)
