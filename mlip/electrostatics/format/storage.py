@@ -1,5 +1,10 @@
-"""Fields in HDF5 files: core, factors and box, with checksums. Nothing in a file is ever executed."""
+"""Fields in HDF5 files: core, factors and box. Nothing in a file is ever executed.
 
+The file begins with a block of text, which HDF5 calls user block and skips: kind, version and checksum of all that
+follows. It is checked first, because HDF5's own reading of a damaged file may invent values or never end.
+"""
+
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -15,29 +20,34 @@ from mlip.errors import DataError, FileMissingError
 
 FORMAT = "mlip Chebyshev-Tucker field"
 FORMAT_VERSION = 1
-_FACTORS = ("factor_x", "factor_y", "factor_z")
+HEADER_BYTES = 512
+_NAMES = ("core", "factor_x", "factor_y", "factor_z", "box")
 
 
 def save(path: str | os.PathLike[str], tensor: Tucker, box: torch.Tensor, error_estimate: float) -> None:
     """Write a field under another name beside `path`, then rename it, so that `path` is always whole."""
     content = io.BytesIO()
-    arrays = {"core": tensor.core, **dict(zip(_FACTORS, tensor.factors, strict=True)), "box": box}
-    with h5py.File(content, "w") as file:
-        file.attrs.update(format=FORMAT, format_version=FORMAT_VERSION, package_version=__version__)
-        file.attrs["error_estimate"] = error_estimate
-        for name, array in arrays.items():
-            values = array.detach().cpu().numpy()
-            file.create_dataset(name, data=values, dtype="<f8", chunks=values.shape, fletcher32=True)
+    with h5py.File(content, "w", userblock_size=HEADER_BYTES) as file:
+        file.attrs.update(package_version=__version__, error_estimate=error_estimate)
+        for name, array in zip(_NAMES, (tensor.core, *tensor.factors, box), strict=True):
+            file.create_dataset(name, data=array.detach().cpu().numpy(), dtype="<f8")
+    body = content.getvalue()[HEADER_BYTES:]
     partial = Path(f"{os.fspath(path)}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         with partial.open("wb") as target:
-            target.write(content.getbuffer())
+            target.write(header(body) + body)
             target.flush()
             os.fsync(target.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def header(body: bytes) -> bytes:
+    """The block of text before the HDF5 content of a file."""
+    lines = f"{FORMAT}\nversion {FORMAT_VERSION}\nsha256 {hashlib.sha256(body).hexdigest()}\n"
+    return lines.encode().ljust(HEADER_BYTES, b"\0")
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Tucker, torch.Tensor, float]:
@@ -48,13 +58,14 @@ def load(path: str | os.PathLike[str]) -> tuple[Tucker, torch.Tensor, float]:
     if not Path(path).is_file():
         raise FileMissingError(f"There is no file '{path}': check the name.")
     try:
-        with h5py.File(path, "r") as file:
-            _check_kind(file, path)
-            core, x, y, z, box = (_array(file, name, path) for name in ("core", *_FACTORS, "box"))
+        content = Path(path).read_bytes()
+        _check_header(content, path)
+        with h5py.File(io.BytesIO(content), "r") as file:
+            core, x, y, z, box = (_array(file, name, path) for name in _NAMES)
             error_estimate = float(file.attrs["error_estimate"])
+    except DataError:
+        raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, DataError):
-            raise
         raise _damaged(path, str(error)) from None
     fits = core.ndim == 3 and box.shape == (2, 3) and bool((box[0] < box[1]).all())
     for rank, factor in zip(core.shape, (x, y, z), strict=False):
@@ -65,12 +76,15 @@ def load(path: str | os.PathLike[str]) -> tuple[Tucker, torch.Tensor, float]:
     return tensor, torch.from_numpy(box), error_estimate
 
 
-def _check_kind(file: h5py.File, path: str | os.PathLike[str]) -> None:
-    if file.attrs.get("format") != FORMAT:
-        raise DataError(f"'{path}' is an HDF5 file but no Chebyshev-Tucker field; give one that save() wrote.")
-    version = int(file.attrs["format_version"])
-    if version != FORMAT_VERSION:
-        raise DataError(f"'{path}' has format {version}, this version reads {FORMAT_VERSION}: update the package.")
+def _check_header(content: bytes, path: str | os.PathLike[str]) -> None:
+    kind, _, rest = content[:HEADER_BYTES].partition(b"\n")
+    if kind != FORMAT.encode():
+        raise DataError(f"'{path}' is damaged or no Chebyshev-Tucker field; give a file that save() wrote.")
+    version = rest.partition(b"\n")[0].decode(errors="replace").removeprefix("version ")
+    if version != str(FORMAT_VERSION):
+        raise DataError(f"'{path}' has format {version!r}, this version reads {FORMAT_VERSION}: update the package.")
+    if content[:HEADER_BYTES] != header(content[HEADER_BYTES:]):
+        raise _damaged(path, "its checksum is another")
 
 
 def _array(file: h5py.File, name: str, path: str | os.PathLike[str]) -> NDArray[np.float64]:
