@@ -17,7 +17,7 @@ from mlip.electrostatics.format.tucker import Tucker, left_singular, rank_within
 _FLOOR = 1e-15
 # Each side matrix is truncated so much tighter than the tensor, whose error the side matrices do not know exactly.
 _SIDE_SHARE = 1e-2
-_CHUNK_BYTES = 1 << 25
+_CHUNK_BYTES = 1 << 20  # of the pairs of a chunk, small enough to stay in a processor's cache
 
 
 def reduced_hosvd(weights: torch.Tensor, columns: Sequence[torch.Tensor], tolerance: float) -> Tucker:

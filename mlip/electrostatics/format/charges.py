@@ -18,7 +18,7 @@ from mlip.electrostatics.format.tucker import Tucker, add, left_singular, rank_w
 from mlip.electrostatics.quadrature import gaussian_sum
 from mlip.errors import ConfigError
 
-_CHUNK_ELEMENTS = 1 << 21
+_CHUNK_ELEMENTS = 1 << 18
 
 
 def long_range_tensor(
