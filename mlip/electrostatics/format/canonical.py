@@ -12,12 +12,12 @@ from scipy.interpolate import CubicSpline
 
 from mlip.electrostatics.format.box import spread_points
 from mlip.electrostatics.format.tucker import Tucker, left_singular, rank_within
+from mlip_kernels.separable_moments import separable_moments
 
 # Rounding relative to the sum of terms, below which no cancellation between them can be followed.
 _FLOOR = 1e-15
 # Each side matrix is truncated so much tighter than the tensor, whose error the side matrices do not know exactly.
 _SIDE_SHARE = 1e-2
-_CHUNK_BYTES = 1 << 20  # of the pairs of a chunk, small enough to stay in a processor's cache
 
 
 def reduced_hosvd(weights: torch.Tensor, columns: Sequence[torch.Tensor], tolerance: float) -> Tucker:
@@ -57,15 +57,10 @@ def tight_against_cancellation(build: Callable[[float], Tucker], tolerance: floa
 
 
 def sum_of_products(weights: torch.Tensor, rows: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Σ_k w_k x_k ⊗ y_k ⊗ z_k, `[r₁, r₂, r₃]`, of weights `[R]` and rows `[R, r_d]`, in chunks of matrix products."""
+    """Σ_k w_k x_k ⊗ y_k ⊗ z_k, `[r₁, r₂, r₃]`, of weights `[R]` and rows `[R, r_d]`."""
     x, y, z = rows
-    core = x.new_zeros(x.shape[1] * y.shape[1], z.shape[1])
-    chunk = max(1, _CHUNK_BYTES // (8 * core.shape[0]))
-    for start in range(0, len(weights), chunk):
-        part = slice(start, start + chunk)
-        pairs = (x[part, :, None] * y[part, None, :]).flatten(1)
-        core.addmm_(pairs.mT, weights[part, None] * z[part])
-    return core.reshape(x.shape[1], y.shape[1], z.shape[1])
+    starts = torch.tensor([0, len(weights)], device=weights.device)
+    return separable_moments(weights[:, None], x, y, z, starts)[0, 0]
 
 
 def interpolate_columns(grid: torch.Tensor, columns: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Values and gradients of a Chebyshev-Tucker tensor at points, by matrix products over chunks of points."""
+"""Values and gradients of a Chebyshev-Tucker tensor at points, some points at a time."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,10 @@ from torch.utils.checkpoint import checkpoint
 
 from mlip.electrostatics.chebyshev import chebyshev_derivatives, chebyshev_values
 from mlip.electrostatics.format.tucker import Tucker
+from mlip_kernels.separable_moments import separable_evaluation
 
-# Of the largest array of a chunk, [points, r₂, r₃]; small enough to stay in a processor's cache.
-_CHUNK_BYTES = 1 << 22
+# Of the Chebyshev polynomials of one axis at the points of a chunk, so that they stay in a processor's cache.
+_CHUNK_BYTES = 1 << 21
 
 
 def values(tensor: Tucker, points: torch.Tensor) -> torch.Tensor:
@@ -25,8 +26,7 @@ def gradients(tensor: Tucker, points: torch.Tensor) -> torch.Tensor:
 def _in_chunks(
     function: Callable[[Tucker, torch.Tensor], torch.Tensor], tensor: Tucker, points: torch.Tensor
 ) -> torch.Tensor:
-    _, second, third = tensor.core.shape
-    chunk = max(64, _CHUNK_BYTES // (8 * second * third))
+    chunk = max(64, _CHUNK_BYTES // (8 * max(len(factor) for factor in tensor.factors)))
     parts = points.split(chunk)
     if len(parts) > 1 and torch.is_grad_enabled() and points.requires_grad:
         # What a chunk needs for its derivatives is computed again when they are asked for, instead of being kept.
@@ -37,21 +37,23 @@ def _in_chunks(
 
 
 def _values(tensor: Tucker, points: torch.Tensor) -> torch.Tensor:
-    x, y, z = (chebyshev_values(points[:, axis], len(factor)) @ factor for axis, factor in enumerate(tensor.factors))
-    return (torch.bmm(_contract_first(tensor.core, x), z[:, :, None])[:, :, 0] * y).sum(dim=1)
+    return _contract(tensor, _rows(tensor, points, chebyshev_values))
 
 
 def _gradients(tensor: Tucker, points: torch.Tensor) -> torch.Tensor:
-    x, y, z = (chebyshev_values(points[:, axis], len(factor)) @ factor for axis, factor in enumerate(tensor.factors))
-    dx, dy, dz = (
-        chebyshev_derivatives(points[:, axis], len(factor)) @ factor for axis, factor in enumerate(tensor.factors)
-    )
-    matrices = _contract_first(tensor.core, x)
-    along_x = (torch.bmm(_contract_first(tensor.core, dx), z[:, :, None])[:, :, 0] * y).sum(dim=1)
-    along_y, along_z = torch.bmm(matrices, torch.stack([z, dz], dim=2)).unbind(dim=2)
-    return torch.stack([along_x, (along_y * dy).sum(dim=1), (along_z * y).sum(dim=1)], dim=1)
+    x, y, z = _rows(tensor, points, chebyshev_values)
+    dx, dy, dz = _rows(tensor, points, chebyshev_derivatives)
+    return torch.stack([_contract(tensor, rows) for rows in ([dx, y, z], [x, dy, z], [x, y, dz])], dim=1)
 
 
-def _contract_first(core: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Σ_a x_a core_abc for every point, `[N, r₂, r₃]`."""
-    return (x @ core.flatten(1)).reshape(len(x), core.shape[1], core.shape[2])
+def _rows(
+    tensor: Tucker, points: torch.Tensor, polynomials: Callable[[torch.Tensor, int], torch.Tensor]
+) -> list[torch.Tensor]:
+    """The functions of each axis at the points, `[N, r_d]`."""
+    return [polynomials(points[:, axis], len(factor)) @ factor for axis, factor in enumerate(tensor.factors)]
+
+
+def _contract(tensor: Tucker, rows: list[torch.Tensor]) -> torch.Tensor:
+    x, y, z = rows
+    starts = torch.tensor([0, len(x)], device=x.device)
+    return separable_evaluation(tensor.core[None, None], x, y, z, starts)[:, 0]
