@@ -1,7 +1,7 @@
 """What the solver is given, checked and brought to one form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -26,7 +26,7 @@ class ChargedStructures:
     Attributes:
         positions: Å [N, 3].
         charges: e [N, channels].
-        cells: Cell vectors in rows, Å [structures, 3, 3]; rows of open directions mean nothing.
+        cells: Cell vectors in rows, Å [structures, 3, 3]; rows of open directions are zero.
         pbc: Which directions of each structure are periodic.
         batch: Structure of each charge, int64 [N], ascending.
         bounds: First charge of each structure, and N.
@@ -56,6 +56,36 @@ class ChargedStructures:
     def structure(self, number: int) -> slice:
         """The charges of a structure."""
         return slice(self.bounds[number], self.bounds[number + 1])
+
+    def detached(self) -> "ChargedStructures":
+        """A copy that later changes of the arguments do not reach."""
+        tensors = {name: getattr(self, name).detach().clone() for name in ("positions", "charges", "cells")}
+        return replace(self, **tensors)
+
+    def subset(self, numbers: list[int]) -> "ChargedStructures":
+        """Some of the structures, without their excluded pairs."""
+        if numbers == list(range(self.count)):
+            return self
+        atoms = self.atoms(numbers)
+        bounds = [0]
+        for number in numbers:
+            bounds.append(bounds[-1] + self.bounds[number + 1] - self.bounds[number])
+        lengths = torch.tensor(bounds).diff().to(self.batch)
+        return ChargedStructures(
+            positions=self.positions[atoms],
+            charges=self.charges[atoms],
+            cells=self.cells[numbers],
+            pbc=tuple(self.pbc[number] for number in numbers),
+            batch=torch.repeat_interleave(torch.arange(len(numbers), device=self.batch.device), lengths),
+            bounds=tuple(bounds),
+            excluded_pairs=self.excluded_pairs[:0],
+            has_channels=self.has_channels,
+        )
+
+    def atoms(self, numbers: list[int]) -> Tensor:
+        """The charges of some structures, int64."""
+        parts = [torch.arange(self.bounds[number], self.bounds[number + 1]) for number in numbers]
+        return torch.cat(parts).to(self.batch.device)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sums over the charges of each structure, [N, channels] to [structures, channels]."""
@@ -102,7 +132,8 @@ def read_inputs(
 def _check_arrays(positions: Tensor, charges: Tensor) -> None:
     if positions.ndim != 2 or positions.shape[1] != 3 or not positions.is_floating_point():
         raise StructureError(
-            f"Positions have the shape {list(positions.shape)} and the type {positions.dtype}: give real numbers [N, 3]."
+            f"Positions have the shape {list(positions.shape)} and the type {positions.dtype}: give real numbers "
+            "[N, 3]."
         )
     if charges.ndim not in (1, 2) or charges.shape[0] != positions.shape[0]:
         raise StructureError(
@@ -151,14 +182,17 @@ def _cells(cells: Tensor | None, pbc: tuple[Periodicity, ...], positions: Tensor
         return positions.new_zeros(structures, 3, 3)
     if cells.shape not in ((3, 3), (structures, 3, 3)):
         raise StructureError(
-            f"The cell has the shape {list(cells.shape)} for {structures} structures: give [3, 3] or [structures, 3, 3]."
+            f"The cell has the shape {list(cells.shape)} for {structures} structures: give [3, 3] or "
+            "[structures, 3, 3]."
         )
     cells = cells.expand(structures, 3, 3)
     values = cells.detach().double().cpu()
     for number, periodic in enumerate(pbc):
         if any(periodic):
             _check_cell(values[number], periodic, number)
-    return cells
+    # What stands in the rows of open directions, perhaps no number at all, must not count.
+    used = torch.tensor(pbc, device=cells.device)[:, :, None]
+    return torch.where(used, cells, torch.zeros_like(cells))
 
 
 def _check_cell(cell: Tensor, periodic: Periodicity, number: int) -> None:
@@ -174,8 +208,8 @@ def _check_cell(cell: Tensor, periodic: Periodicity, number: int) -> None:
         axes = " and ".join("abc"[axis] for axis in range(3) if periodic[axis])
         rows = ", ".join("[" + ", ".join(f"{value:g}" for value in row) + "]" for row in vectors.tolist())
         raise StructureError(
-            f"Structure {number} is periodic along {axes}, and its cell {rows} is singular there: give the cell vectors "
-            "of the periodic directions, or set pbc to False."
+            f"Structure {number} is periodic along {axes}, and its cell {rows} is singular there: give the cell "
+            "vectors of the periodic directions, or set pbc to False."
         )
 
 

@@ -1,39 +1,79 @@
-"""The solver of electrostatics: energies, forces, potentials of point charges, open and periodic."""
+"""The solver of electrostatics: energies, forces and potentials of point charges, open and periodic."""
 
 import math
+import warnings
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from mlip.electrostatics.constants import COULOMB_CONSTANT
-from mlip.electrostatics.direct import DirectField, direct_potentials
-from mlip.electrostatics.inputs import ChargedStructures, check_distances, read_inputs
+from mlip.electrostatics.costs import SystemSize
+from mlip.electrostatics.ewald import EwaldSum
+from mlip.electrostatics.expansions import Expansions
+from mlip.electrostatics.fields import PointField
+from mlip.electrostatics.frame import frame_of
+from mlip.electrostatics.inputs import OPEN, ChargedStructures, check_distances, read_inputs, text_of
+from mlip.electrostatics.pairs import KeptPairs, short_range_potentials
 from mlip.electrostatics.plan import Plan
+from mlip.electrostatics.planning import Planner
 from mlip.electrostatics.result import CoulombResult
+from mlip.electrostatics.separation import separation
+from mlip.electrostatics.sums import CoulombSum, DirectSum, SeparatedSum, in_order
 from mlip.errors import ConfigError, StructureError
 
 _METHODS = ("auto", "direct", "ewald", "chebyshev_tucker")
+# Total charge, relative to the sum of absolute charges, that counts as none.
+_NEUTRAL = 1e-5
+# Charges per Å³ of condensed matter, for a plan of an open system whose box is not given.
+_USUAL_DENSITY = 0.1
+_GIB = 2**30
 
 
 class CoulombSolver:
-    """Coulomb energies of point charges, for any mix of open and periodic directions and any cell."""
+    """Coulomb energies of point charges, for any mix of open and periodic directions and cells of any shape.
+
+    Small open systems are summed over all pairs. Others are separated into a short-range part, summed over pairs nearer
+    than a cutoff, and a long-range part in separable form, or by Ewald's sum over wave vectors.
+
+    Derivatives of energies, to positions, charges and cell, are those of what is computed, whatever the tolerance.
+    """
 
     def __init__(
         self,
         tolerance: float = 1e-6,
         cutoff: float | None = 6.0,
         method: Literal["auto", "direct", "ewald", "chebyshev_tucker"] = "auto",
+        memory: float = 4 * _GIB,
     ) -> None:
+        """
+        Args:
+            tolerance: Relative error of forces (root mean square) and energies, between 1e-14 and 0.1.
+            cutoff: Of the short-range part, Å; None to have the cheapest chosen for each structure.
+            method: `direct` for open structures, `ewald` for those periodic in all directions, `chebyshev_tucker` for
+                any, `auto` for the one that is predicted to be the quickest.
+            memory: Bytes that the work on a structure may take.
+
+        Raises:
+            ConfigError: an argument is out of range.
+        """
         if not 1e-14 < tolerance < 1e-1:
             raise ConfigError(f"The tolerance is {tolerance}: take one between 1e-14 and 0.1.")
         if cutoff is not None and not (math.isfinite(cutoff) and cutoff > 0):
             raise ConfigError(f"The cutoff is {cutoff}: give a length in Å, or None to have it chosen.")
         if method not in _METHODS:
             raise ConfigError(f"There is no method '{method}': take one of {', '.join(_METHODS)}.")
+        if not memory > 0:
+            raise ConfigError(f"The memory is {memory} bytes: give a positive number.")
         self.tolerance = tolerance
         self.cutoff = cutoff
         self.method = method
-        self._last: list[DirectField] = []
+        self._planner = Planner(tolerance, cutoff, method, memory)
+        self._expansions = Expansions(memory)
+        self._pairs = KeptPairs()
+        self._last: ChargedStructures | None = None
+        self._fields: dict[int, PointField] = {}
+        self._warned = False
 
     def __call__(
         self,
@@ -44,29 +84,206 @@ class CoulombSolver:
         batch: Tensor | None = None,
         excluded_pairs: Tensor | None = None,
     ) -> CoulombResult:
+        """Energies of structures and, on request, potentials at their charges.
+
+        Results are in the dtype of the positions. Charged periodic structures get the usual uniform background.
+
+        Args:
+            positions: Å [N, 3].
+            charges: e [N], or [N, channels] for several systems of charges at the same places.
+            cell: Cell vectors in rows, Å [3, 3] or [structures, 3, 3]; rows of open directions do not matter.
+            pbc: Which directions are periodic, [3] or [structures, 3]; by default all if there is a cell, else none.
+            batch: Structure of each charge, int64 [N], ascending; None if there is one.
+            excluded_pairs: Pairs of charges, int64 [pairs, 2], that do not see each other: q_i q_j/r_ij of the nearest
+                images is left out.
+
+        Raises:
+            StructureError: arrays that do not fit together, numbers that are not finite, a cell that is singular along
+                periodic directions, coinciding charges, a charged slab or wire, a method that does not suit, or a box
+                that takes more memory than allowed.
+        """
         structures = read_inputs(positions, charges, cell, pbc, batch, excluded_pairs)
-        check_distances(structures)
-        if any(any(periodic) for periodic in structures.pbc):
-            raise StructureError("Periodic structures are not available yet: give open ones.")
-        potentials = direct_potentials(structures) - excluded_potentials(structures)
-        energies = structures.sum(structures.charges * potentials) / 2
-        plans = tuple(
-            Plan(
-                "direct", "open", pbc, end - begin, None, None, (0, 0, 0), (0, 0, 0), 0, 1e-15, 0,
-                20.0 * (end - begin) ** 2, 1e-9 * (end - begin) ** 2,
-            )
-            for pbc, begin, end in zip(structures.pbc, structures.bounds[:-1], structures.bounds[1:], strict=True)
-        )  # fmt: skip
+        self._check_charges(structures)
+        plans = tuple(self._planner.plan(_size_of(structures, number)) for number in range(structures.count))
+        groups: dict[tuple[str, float | None], list[int]] = {}
+        for number, plan in enumerate(plans):
+            groups.setdefault((plan.method, plan.cutoff), []).append(number)
+        sums = [self._sum_of(structures.subset(numbers), *how) for how, numbers in groups.items()]
+        short, long = _joined(sums, list(groups.values()))
+        long = long - structures.sum(structures.charges * _excluded_potentials(structures)) / 2
+        self._last, self._fields = structures.detached(), {}
         return CoulombResult(
-            structures.shaped(energies) * 0, structures.shaped(energies), plans, lambda: structures.shaped(potentials)
+            short_range=structures.shaped(short),
+            long_range=structures.shaped(long),
+            plans=plans,
+            evaluate_potential=lambda: structures.shaped(_potentials(structures, sums, list(groups.values()))),
         )
 
+    def plan(self, cell: Any, pbc: Any, n: int) -> Plan:
+        """How a structure of n charges would be computed.
 
-def excluded_potentials(structures: ChargedStructures) -> Tensor:
+        Args:
+            cell: Cell vectors in rows, Å [3, 3]; along open directions the box around the charges. None for an open
+                system as dense as condensed matter.
+            pbc: Which directions are periodic, [3]; None as in a call.
+            n: Number of charges.
+
+        Raises:
+            StructureError: a singular cell, a method that does not suit, or a box that takes too much memory.
+        """
+        if n < 1:
+            raise StructureError(f"There are {n} charges to plan for: give at least 1.")
+        if cell is None:
+            cell, pbc = torch.eye(3) * (n / _USUAL_DENSITY) ** (1 / 3), OPEN if pbc is None else pbc
+        box = torch.as_tensor(cell, dtype=torch.float64)
+        # A box has a length along open directions too, which must be checked like a periodic one.
+        checked = read_inputs(box.new_zeros(1, 3), box.new_zeros(1), box, pbc, None, None)
+        read_inputs(box.new_zeros(1, 3), box.new_zeros(1), box, True, None, None)
+        first, second, third = box.norm(dim=1).tolist()
+        volume = float(torch.linalg.det(box).abs())
+        return self._planner.plan(SystemSize(checked.pbc[0], n, 1, (first, second, third), volume))
+
+    def potential(self, points: Tensor, structure: int = 0) -> Tensor:
+        """Potential of the charges of the last call, V [points] or [points, channels]; infinite at a charge.
+
+        Excluded pairs do not matter here.
+
+        Args:
+            points: Å [points, 3], anywhere.
+            structure: Which structure of the batch.
+
+        Raises:
+            StructureError: there was no call, or it had no such structure.
+        """
+        charges, field, places = self._field(points, structure)
+        return charges.shaped(field.potential(places))
+
+    def field(self, points: Tensor, structure: int = 0) -> Tensor:
+        """Electric field of the charges of the last call, V/Å [points, 3] or [points, 3, channels].
+
+        Arguments and errors are those of `potential`.
+        """
+        charges, field, places = self._field(points, structure)
+        return charges.shaped(field.field(places))
+
+    def _field(self, points: Tensor, number: int) -> tuple[ChargedStructures, PointField, Tensor]:
+        if self._last is None:
+            raise StructureError("There are no charges yet: call the solver before asking for potentials at points.")
+        if not 0 <= number < self._last.count:
+            raise StructureError(f"There is no structure {number}: the last call had {self._last.count}.")
+        if points.ndim != 2 or points.shape[1] != 3 or not bool(torch.isfinite(points).all()):
+            raise StructureError(f"Points have the shape {list(points.shape)}: give finite positions [points, 3].")
+        if number not in self._fields:
+            structure = self._last.subset([number])
+            cutoff = self._planner.plan(_size_of(structure, 0)).cutoff
+            separated = None if cutoff is None else separation(self.tolerance, cutoff)
+            self._fields[number] = PointField(structure, separated, self._expansions)
+        return self._last, self._fields[number], points.detach().to(self._last.positions)
+
+    def _sum_of(self, structures: ChargedStructures, method: str, cutoff: float | None) -> CoulombSum:
+        """The sum of structures that are computed alike."""
+        if cutoff is None:
+            check_distances(structures)
+            return DirectSum(structures)
+        separated = separation(self.tolerance, cutoff)
+        near = short_range_potentials(structures, self._pairs.pairs(structures, cutoff), separated.alpha)
+        if method == "ewald":
+            alone = [structures.subset([number]) for number in range(structures.count)]
+            ewalds = [EwaldSum(each, frame_of(each.cells[0], each.pbc[0]), separated) for each in alone]
+            return SeparatedSum(structures, near, [([number], part) for number, part in enumerate(ewalds)])
+        return SeparatedSum(structures, near, self._expansions.separable_sums(structures, separated))
+
+    def _check_charges(self, structures: ChargedStructures) -> None:
+        """Refuse charged slabs and wires, whose energy is infinite, and warn, once, of charged cells."""
+        if not any(any(pbc) for pbc in structures.pbc):
+            return
+        charges = structures.charges.detach()
+        totals = structures.sum(charges)
+        charged = (totals.abs() > _NEUTRAL * structures.sum(charges.abs())).any(1).tolist()
+        for number, pbc in enumerate(structures.pbc):
+            if not charged[number] or not any(pbc):
+                continue
+            total = float(totals[number][totals[number].abs().argmax()])
+            if not all(pbc):
+                raise StructureError(
+                    f"Structure {number} has a total charge of {total:g} e and is periodic along {text_of(pbc)} alone, "
+                    "where its energy is infinite: make it neutral, or periodic in all directions."
+                )
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"Structure {number} has a total charge of {total:g} e in a periodic cell: a uniform background "
+                    "makes it neutral, and energies depend on the size of the cell.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+
+
+def _size_of(structures: ChargedStructures, number: int) -> SystemSize:
+    """Sizes of a structure; open directions are as long as what is in them."""
+    pbc, part = structures.pbc[number], structures.structure(number)
+    frame = frame_of(structures.cells[number].detach(), pbc)
+    lengths = structures.cells[number].detach().double().norm(dim=1).tolist()
+    volume = float(frame.measure)
+    positions = structures.positions.detach()[part]
+    if not all(pbc) and len(positions):
+        coordinates = frame.coordinates(positions)[:, frame.periodic :]
+        extents = iter((coordinates.amax(0) - coordinates.amin(0)).clamp(min=1.0).tolist())
+        for axis, periodic in enumerate(pbc):
+            if not periodic:
+                lengths[axis] = next(extents)
+                volume *= lengths[axis]
+    first, second, third = lengths
+    return SystemSize(pbc, part.stop - part.start, structures.charges.shape[1], (first, second, third), volume)
+
+
+def _joined(sums: list[CoulombSum], numbers: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Energies of all structures, in their order."""
+    parts = [each.energies() for each in sums]
+    if len(parts) == 1:
+        return parts[0]
+    places = torch.tensor([number for group in numbers for number in group])
+    short, long = zip(*parts, strict=True)
+    return in_order(torch.cat(short), places), in_order(torch.cat(long), places)
+
+
+def _potentials(structures: ChargedStructures, sums: list[CoulombSum], numbers: list[list[int]]) -> Tensor:
+    """Potentials at all charges, in their order, V [N, channels]."""
+    values = sums[0].potentials()
+    if len(sums) > 1:
+        atoms = torch.cat([structures.atoms(group) for group in numbers])
+        values = in_order(torch.cat([each.potentials() for each in sums]), atoms)
+    return values - _excluded_potentials(structures)
+
+
+def _excluded_potentials(structures: ChargedStructures) -> Tensor:
     """What each charge would see of those that it does not see, V [N, channels]."""
-    first, second = structures.excluded_pairs.unbind(1)
-    inverse = (structures.positions[first] - structures.positions[second]).square().sum(1).rsqrt()[:, None]
     charges = structures.charges
-    result = charges.new_zeros(charges.shape)
-    result = result.index_add(0, first, inverse * charges[second]).index_add(0, second, inverse * charges[first])
-    return COULOMB_CONSTANT * result
+    result = torch.zeros_like(charges)
+    if not len(structures.excluded_pairs):
+        return result
+    first, second = structures.excluded_pairs.unbind(1)
+    vectors = structures.positions[first] - structures.positions[second] + _nearest_images(structures)
+    inverse = COULOMB_CONSTANT * vectors.square().sum(1).rsqrt()[:, None]
+    result = result.index_add(0, first, inverse * charges[second])
+    return result.index_add(0, second, inverse * charges[first])
+
+
+def _nearest_images(structures: ChargedStructures) -> Tensor:
+    """What to add to the vectors of excluded pairs so that they become the shortest, Å [pairs, 3]."""
+    first, second = structures.excluded_pairs.unbind(1)
+    numbers = structures.batch[first]
+    periodic = torch.tensor(structures.pbc, device=numbers.device)
+    if not bool(periodic.any()):
+        return structures.positions.new_zeros(3)
+    cells = structures.cells
+    with torch.no_grad():
+        vectors = (structures.positions[first] - structures.positions[second]).detach().double()
+        inverses = torch.linalg.pinv(cells.detach().double())
+        whole = -torch.round((vectors[:, None] @ inverses[numbers])[:, 0])
+        # In skewed cells the nearest image may be one further.
+        steps = torch.cartesian_prod(*(torch.arange(-1.0, 2.0),) * 3).to(whole)
+        shifts = (whole[:, None] + steps) * periodic[numbers][:, None]
+        lengths = (vectors[:, None] + shifts @ cells.detach().double()[numbers]).norm(dim=2)
+        best = shifts[torch.arange(len(shifts), device=shifts.device), lengths.argmin(1)]
+    return (best.to(cells)[:, None] @ cells[numbers])[:, 0]

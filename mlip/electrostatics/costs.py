@@ -1,0 +1,113 @@
+"""What each method is predicted to take: work, time, memory."""
+
+import math
+from dataclasses import dataclass
+
+from mlip.electrostatics.inputs import Periodicity
+from mlip.electrostatics.open_axis import polynomial_count
+from mlip.electrostatics.separation import Separation
+
+# Measured in float64 on one thread of a server CPU with AVX-512; only their ratios decide.
+_SECONDS_PER_DIRECT_PAIR = 1.6e-9
+_SECONDS_PER_SCREENED_PAIR = 6e-9
+_SECONDS_PER_LISTED_PAIR = 1.1e-7
+_SECONDS_PER_FLOP = 4e-11
+_SECONDS_PER_WAVE = 5e-8  # of one charge
+_SECONDS_PER_CALL = 1.5e-3  # of the many small operations of a separated sum
+# In dynamics a list serves for about so many steps.
+_STEPS_PER_LIST = 10
+# The rank of a compressed basis, per Chebyshev polynomial.
+_RANK_PER_POLYNOMIAL = 0.65
+
+
+@dataclass(frozen=True)
+class SystemSize:
+    """What costs depend on.
+
+    Attributes:
+        pbc: Which directions are periodic.
+        charges: Their number.
+        channels: Charges at each place.
+        lengths: Of the cell vector along periodic directions and of the box along open ones, Å.
+        volume: Of the cell or box, Å³.
+    """
+
+    pbc: Periodicity
+    charges: int
+    channels: int
+    lengths: tuple[float, float, float]
+    volume: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of an energy with forces: operations, seconds on one thread in float64, and the bytes held at a time."""
+
+    flops: float
+    seconds: float
+    memory_bytes: int
+
+
+def direct_cost(size: SystemSize) -> Cost:
+    """Of the sum over all pairs."""
+    pairs = float(size.charges) ** 2 * size.channels
+    return Cost(25 * pairs, _SECONDS_PER_DIRECT_PAIR * pairs, 8 * 8 * size.charges * size.channels)
+
+
+def short_range_cost(size: SystemSize, separation: Separation) -> Cost:
+    """Of the pairs nearer than the cutoff."""
+    sphere = 4 / 3 * math.pi * separation.cutoff**3
+    pairs = size.charges * min(size.charges * sphere / size.volume, sphere / size.volume * size.charges)
+    if not any(size.pbc):
+        pairs = min(pairs, float(size.charges) ** 2)
+    seconds = pairs * (_SECONDS_PER_SCREENED_PAIR * size.channels + _SECONDS_PER_LISTED_PAIR / _STEPS_PER_LIST)
+    return Cost(60 * pairs * size.channels, seconds, int(80 * pairs))
+
+
+def separable_cost(size: SystemSize, separation: Separation) -> Cost:
+    """Of the long-range part by moments."""
+    ranks = estimated_ranks(size, separation)
+    entries = float(ranks[0] * ranks[1] * ranks[2]) * size.channels
+    moments = 6 * size.charges * entries
+    open_ranks = [rank for rank, periodic in zip(ranks, size.pbc, strict=True) if not periodic]
+    kernel = 2 * estimated_nodes(size, separation) * entries * sum(open_ranks) if open_ranks else 100 * entries
+    flops = moments + kernel + 200 * size.charges * sum(ranks)
+    bytes_held = 8 * (6 * entries + 6 * size.charges * sum(ranks))
+    bytes_held += 8 * sum(estimated_nodes(size, separation) * 3 * rank**2 for rank in open_ranks)
+    return Cost(flops, _SECONDS_PER_CALL + _SECONDS_PER_FLOP * flops, int(bytes_held))
+
+
+def ewald_cost(size: SystemSize, separation: Separation) -> Cost:
+    """Of the long-range part by an explicit sum over wave vectors."""
+    waves = size.volume * separation.highest_wave_number**3 / (12 * math.pi**2)
+    work = waves * size.charges
+    seconds = _SECONDS_PER_CALL + _SECONDS_PER_WAVE * work
+    return Cost(40 * work * size.channels, seconds, int(48 * work))
+
+
+def estimated_counts(size: SystemSize, separation: Separation) -> tuple[int, int, int]:
+    """Chebyshev polynomials along open directions, and cosines along periodic ones."""
+    first, second, third = (
+        math.ceil(separation.highest_wave_number * length / (2 * math.pi)) + 1
+        if periodic
+        else polynomial_count(separation.alpha, length, separation.tolerance)
+        for periodic, length in zip(size.pbc, size.lengths, strict=True)
+    )
+    return first, second, third
+
+
+def estimated_ranks(size: SystemSize, separation: Separation) -> tuple[int, int, int]:
+    """Functions in the basis of each direction."""
+    first, second, third = (
+        2 * count - 1 if periodic else math.ceil(_RANK_PER_POLYNOMIAL * count)
+        for periodic, count in zip(size.pbc, estimated_counts(size, separation), strict=True)
+    )
+    return first, second, third
+
+
+def estimated_nodes(size: SystemSize, separation: Separation) -> int:
+    """Gaussians of the long-range kernel."""
+    if all(size.pbc):
+        return 0
+    digits = math.log10(1 / separation.tolerance)
+    return round(2.5 * digits + 1) if not any(size.pbc) else round(4 * digits)

@@ -1,0 +1,123 @@
+"""The short-range part: pairs of charges nearer than the cutoff, found by vesin."""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from vesin import NeighborList
+
+from mlip.electrostatics.constants import COULOMB_CONSTANT
+from mlip.electrostatics.inputs import ChargedStructures, coincidence
+from mlip_kernels.coulomb_pairs import screened_potential
+
+_LEAST_DISTANCE = 1e-6  # Å
+_SKIN = 1.0  # Å
+_MOST_KEPT = 8
+
+
+@dataclass(frozen=True)
+class PairList:
+    """Directed pairs, both directions present, sorted by receiver.
+
+    Attributes:
+        senders: int64 [pairs].
+        starts: First pair of each receiver, and the number of pairs, int64 [N + 1].
+        shifts: In cell vectors, float64 [pairs, 3]; None where nothing is periodic.
+        structures: Structure of each pair, int64 [pairs].
+    """
+
+    senders: Tensor
+    starts: Tensor
+    shifts: Tensor | None
+    structures: Tensor
+
+
+def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
+    """All pairs of charges of one structure, images included, nearer than the cutoff in Å.
+
+    Raises:
+        StructureError: two charges are at the same place.
+    """
+    positions = structures.positions.detach().double().cpu().numpy()
+    cells = structures.cells.detach().double().cpu().numpy()
+    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    counts, senders, shifts, numbers = [], [], [], []
+    for number, pbc in enumerate(structures.pbc):
+        part = structures.structure(number)
+        flags = np.array(pbc)
+        box = np.where(flags[:, None], cells[number], 0.0)
+        first, second, shift, distance = search.compute(
+            points=positions[part], box=box, periodic=flags, quantities="ijSd"
+        )
+        if len(distance) and distance.min() < _LEAST_DISTANCE:
+            pair = int(distance.argmin())
+            raise coincidence(int(first[pair]) + part.start, int(second[pair]) + part.start)
+        counts.append(np.bincount(first.astype(np.int64), minlength=part.stop - part.start))
+        senders.append(second.astype(np.int64) + part.start)
+        shifts.append(shift)
+        numbers.append(np.full(len(first), number))
+    device = structures.positions.device
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+    periodic = any(any(pbc) for pbc in structures.pbc)
+    return PairList(
+        senders=torch.from_numpy(np.concatenate(senders)).to(device),
+        starts=torch.from_numpy(starts.astype(np.int64)).to(device),
+        shifts=torch.from_numpy(np.concatenate(shifts).astype(np.float64)).to(device) if periodic else None,
+        structures=torch.from_numpy(np.concatenate(numbers)).to(device),
+    )
+
+
+def short_range_potentials(structures: ChargedStructures, pairs: PairList, alpha: float) -> Tensor:
+    """Σ q erfc(αr)/r over the pairs of each charge, V [N, channels]."""
+    positions = structures.positions
+    if pairs.shifts is None:
+        offsets = positions.new_zeros(len(pairs.senders), 3)
+    elif structures.count == 1:
+        offsets = pairs.shifts.to(positions) @ structures.cells[0]
+    else:
+        offsets = (pairs.shifts.to(positions)[:, None] @ structures.cells[pairs.structures])[:, 0]
+    return COULOMB_CONSTANT * screened_potential(
+        positions, offsets, structures.charges, alpha, pairs.senders, pairs.starts
+    )
+
+
+class KeptPairs:
+    """Pair lists that serve again while nothing has moved far.
+
+    The first list for a system holds the pairs nearer than the cutoff. Where the same system comes back, moved, the
+    next list reaches farther by a skin, and serves until a charge has moved by half of it. A pair beyond the cutoff
+    adds less than the tolerance allows, and makes the sum more accurate.
+    """
+
+    def __init__(self) -> None:
+        self._lists: OrderedDict[Hashable, _KeptList] = OrderedDict()
+
+    def pairs(self, structures: ChargedStructures, cutoff: float) -> PairList:
+        """A list that holds all pairs nearer than the cutoff in Å."""
+        positions = structures.positions.detach()
+        cells = structures.cells.detach().cpu().numpy().tobytes()
+        key = (structures.pbc, structures.bounds, cutoff, positions.device)
+        kept = self._lists.get(key)
+        skin = 0.0
+        if kept is not None and kept.cells == cells:
+            moved = float((positions - kept.positions).square().sum(1).max().sqrt()) if len(positions) else 0.0
+            if moved <= kept.skin / 2:
+                return kept.pairs
+            skin = _SKIN if moved <= _SKIN else 0.0
+        pairs = pair_list(structures, cutoff + skin)
+        self._lists[key] = _KeptList(pairs, positions.clone(), cells, skin)
+        self._lists.move_to_end(key)
+        while len(self._lists) > _MOST_KEPT:
+            self._lists.popitem(last=False)
+        return pairs
+
+
+@dataclass(frozen=True)
+class _KeptList:
+    pairs: PairList
+    positions: Tensor
+    cells: bytes
+    skin: float

@@ -1,0 +1,86 @@
+"""From the tolerance to the parameters of the range separation."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from mlip.electrostatics.boxes import Interval
+from mlip.electrostatics.frame import Frame
+from mlip.electrostatics.nodes import mixed_gaussian_sum
+from mlip.electrostatics.open_axis import OpenAxis, Plane, open_axis, polynomial_count
+from mlip.electrostatics.quadrature import gaussian_sum
+
+# Errors of the parts add up to the tolerance.
+_SAFETY = 0.3
+# Cells that differ by less than this share exponents, which must not follow a cell that moves.
+_CELLS_PER_DOUBLING = 4
+
+
+@dataclass(frozen=True)
+class Separation:
+    """The range separation of a solver.
+
+    Attributes:
+        alpha: α, 1/Å.
+        cutoff: Of the short-range sum, Å.
+        tolerance: Of each part.
+    """
+
+    alpha: float
+    cutoff: float
+    tolerance: float
+
+    @property
+    def highest_wave_number(self) -> float:
+        """k beyond which exp(−k²/4α²) is below the tolerance, 1/Å."""
+        return 2 * self.alpha * math.sqrt(math.log(1 / self.tolerance))
+
+    def harmonics(self, frame: Frame) -> tuple[int, ...]:
+        """Number of cosines along each periodic direction."""
+        lengths = torch.linalg.pinv(frame.reciprocal.detach() / (2 * math.pi)).norm(dim=0)
+        return tuple(math.ceil(self.highest_wave_number * length / (2 * math.pi)) + 1 for length in lengths.tolist())
+
+
+def separation(tolerance: float, cutoff: float) -> Separation:
+    """The range separation with erfc(α · cutoff) below the tolerance."""
+    part = _SAFETY * tolerance
+    return Separation(math.sqrt(math.log(1 / part)) / cutoff, cutoff, part)
+
+
+def gaussian_nodes(
+    separation: Separation, frame: Frame, intervals: list[Interval]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Exponents and weights of the sum of Gaussians in a box, float64 [nodes]."""
+    radius = math.sqrt(sum(interval.length**2 for interval in intervals))
+    if frame.periodic == 0:
+        return gaussian_sum(separation.alpha, radius, separation.tolerance)
+    smallest = frame.reciprocal.detach().norm(dim=1).min().item()
+    # Rounded down, so that exponents do not move with the cell.
+    smallest = 2.0 ** (math.floor(math.log2(smallest) * _CELLS_PER_DOUBLING) / _CELLS_PER_DOUBLING)
+    squares = torch.linspace(smallest, max(separation.highest_wave_number, 2 * smallest), 16, dtype=torch.float64) ** 2
+    exponents, weights = mixed_gaussian_sum(
+        separation.alpha, radius, squares.numpy(), frame.periodic, separation.tolerance
+    )
+    return torch.from_numpy(exponents), torch.from_numpy(weights)
+
+
+def open_axes(
+    separation: Separation, frame: Frame, intervals: list[Interval], exponents: torch.Tensor, weights: torch.Tensor
+) -> list[OpenAxis]:
+    """Bases of the open directions."""
+    measure = float(frame.measure.detach())
+    amplitudes = weights
+    if frame.periodic == 1:
+        # Summed over images, a wide Gaussian is that much higher. In slabs that is all in the mode k = 0.
+        amplitudes = weights * (math.sqrt(math.pi) / (exponents * measure)).clamp(min=1.0)
+    amplitudes = amplitudes ** (1 / len(intervals))
+    plane = Plane(separation.alpha, measure) if frame.periodic == 2 else None
+    shared: dict[float, OpenAxis] = {}
+    for interval in intervals:
+        if interval.length not in shared:
+            count = polynomial_count(separation.alpha, interval.length, separation.tolerance)
+            shared[interval.length] = open_axis(
+                interval.length, count, exponents, amplitudes, separation.tolerance, plane
+            )
+    return [shared[interval.length] for interval in intervals]

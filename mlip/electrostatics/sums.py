@@ -1,0 +1,91 @@
+"""The energies of structures that are computed alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mlip.electrostatics.direct import direct_potentials
+from mlip.electrostatics.inputs import ChargedStructures
+
+
+class LongRangeSum(Protocol):
+    """The long-range part of some structures."""
+
+    def energies(self) -> Tensor:
+        """eV [structures, channels]."""
+        ...
+
+    def potentials(self) -> Tensor:
+        """V [N, channels]."""
+        ...
+
+
+class CoulombSum(Protocol):
+    """Energies and potentials of structures."""
+
+    def energies(self) -> tuple[Tensor, Tensor]:
+        """Short range and long range, eV [structures, channels]."""
+        ...
+
+    def potentials(self) -> Tensor:
+        """V [N, channels]."""
+        ...
+
+
+@dataclass(frozen=True)
+class DirectSum:
+    """Open structures by the sum over all pairs."""
+
+    structures: ChargedStructures
+
+    def energies(self) -> tuple[Tensor, Tensor]:
+        """Nothing as short range, and all as long range, eV [structures, channels]."""
+        energies = self.structures.sum(self.structures.charges * self._potentials) / 2
+        return torch.zeros_like(energies), energies
+
+    def potentials(self) -> Tensor:
+        """V [N, channels]."""
+        return self._potentials
+
+    @cached_property
+    def _potentials(self) -> Tensor:
+        return direct_potentials(self.structures)
+
+
+@dataclass(frozen=True)
+class SeparatedSum:
+    """Structures by range separation.
+
+    Attributes:
+        structures: The structures.
+        near: Potentials of the short-range part, V [N, channels].
+        far: Sums of the long-range part, each with the numbers of its structures.
+    """
+
+    structures: ChargedStructures
+    near: Tensor
+    far: Sequence[tuple[list[int], LongRangeSum]]
+
+    def energies(self) -> tuple[Tensor, Tensor]:
+        """Short range and long range, eV [structures, channels]."""
+        short = self.structures.sum(self.structures.charges * self.near) / 2
+        if len(self.far) == 1:
+            return short, self.far[0][1].energies()
+        numbers = [number for part, _ in self.far for number in part]
+        return short, in_order(torch.cat([part.energies() for _, part in self.far]), torch.tensor(numbers))
+
+    def potentials(self) -> Tensor:
+        """V [N, channels]."""
+        if len(self.far) == 1:
+            return self.near + self.far[0][1].potentials()
+        atoms = torch.cat([self.structures.atoms(part) for part, _ in self.far])
+        return self.near + in_order(torch.cat([part.potentials() for _, part in self.far]), atoms)
+
+
+def in_order(rows: Tensor, places: Tensor) -> Tensor:
+    """Rows put to their places."""
+    return rows.index_select(0, torch.argsort(places).to(rows.device))
