@@ -1,14 +1,15 @@
 """Evaluating many structures: a stream in, a stream out, in batches filled up to a number of edges."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
 
 from mlip.calculators.compiled import evaluate_compiled
 from mlip.calculators.loading import compile_where_possible
-from mlip.calculators.prediction import StructurePrediction, has_volume
+from mlip.calculators.prediction import StructurePrediction, has_volume, open_boundaries
 from mlip.data.graphs import AtomicGraph, build_graph, collate_graphs
 from mlip.data.structures import Structure
 from mlip.errors import UnknownElementError
@@ -46,7 +47,8 @@ def evaluate_structures(
 
     Raises:
         UnknownElementError: an element that the model does not know.
-        StructureError: positions that are not finite, or a periodic cell without volume.
+        StructureError: positions that are not finite, or a periodic cell without volume, or what electrostatics refuse.
+        DataError: charges that a model of given charges takes are missing.
     """
     if isinstance(model, CompiledPotential):
         for number, structure in enumerate(structures):
@@ -103,6 +105,11 @@ def _evaluate_batch(
     energies = np.split(prediction.energies.cpu().numpy(), starts)
     forces = np.split(prediction.forces.cpu().numpy(), starts)
     stresses = prediction.stress.cpu().numpy() if stress else [None] * len(structures)
+    charges: Sequence[NDArray[np.float64] | None] = [None] * len(structures)
+    dipoles = charges
+    if prediction.charges is not None:
+        charges, dipoles = np.split(prediction.charges.cpu().numpy(), starts), prediction.dipole.cpu().numpy()
     for i, structure in enumerate(structures):
         stressed = stresses[i] if stress and has_volume(structure) else None
-        yield StructurePrediction(structure, energy[i], energies[i], forces[i], stressed)
+        dipole = dipoles[i] if open_boundaries(structure) else None
+        yield StructurePrediction(structure, energy[i], energies[i], forces[i], stressed, charges[i], dipole)

@@ -11,14 +11,21 @@ from mlip.data.structures import Structure
 _LEAST_VOLUME = 1e-6  # Å³
 
 
+def open_boundaries(structure: Structure) -> bool:
+    """Whether a dipole is defined: that of a periodic structure depends on where its cell is cut."""
+    return not structure.pbc.any()
+
+
 class StructurePrediction(NamedTuple):
-    """What a model says about one structure: eV, eV/Å, eV/Å³."""
+    """What a model says about one structure: eV, eV/Å, eV/Å³, e, e Å."""
 
     structure: Structure
     energy: float
     energies: NDArray[np.float64]  # [N]
     forces: NDArray[np.float64]  # [N, 3]
     stress: NDArray[np.float64] | None  # [3, 3]; None if not asked for, or without a periodic cell that has a volume
+    charges: NDArray[np.float64] | None = None  # [N]; None if the model has none
+    dipole: NDArray[np.float64] | None = None  # [3], about the origin; None without charges, or if periodic
 
 
 def has_volume(structure: Structure) -> bool:

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlip.data.graphs import AtomicGraph
+from mlip.data.graphs import AtomicGraph, label_tensor
 from mlip.data.neighbours import neighbour_list
 from mlip.data.structures import COINCIDENCE_DISTANCE, Structure
 
@@ -147,6 +147,8 @@ class SkinGraph:
         if len(within) and float(distances.min()) < COINCIDENCE_DISTANCE:
             structure.validate("the structure")  # Raises, naming the atoms.
         self._graph.positions = positions
+        self._graph.total_charge = self._on_device(np.array([structure.total_charge]))
+        self._graph.charges = self._charges(structure)
         self._graph.cell = self._on_device(structure.cell).unsqueeze(0)
         self._graph.edge_index = self._index.index_select(1, within)
         self._graph.edge_offsets = self._offsets.index_select(0, within)
@@ -162,6 +164,10 @@ class SkinGraph:
         self._graph.num_nodes = len(structure)
         self._graph.atomic_numbers = self._on_device(structure.numbers)
         self._graph.pbc = self._on_device(structure.pbc).unsqueeze(0)
+
+    def _charges(self, structure: Structure) -> Tensor:
+        """Those that the structure brings, NaN where it brings none, [atoms]."""
+        return label_tensor(structure.charges, (len(structure),)).to(self.device)
 
     def _on_device(self, values: NDArray[Any]) -> Tensor:
         """A tensor of its own memory, so that it stays as it is."""

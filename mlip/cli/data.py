@@ -21,9 +21,7 @@ app = typer.Typer(
 
 KeyOptions = Annotated[
     list[str] | None,
-    typer.Option(
-        "--key", metavar="PROPERTY=NAME", help="Name of energy, forces or stress in the file, such as energy=Energy."
-    ),
+    typer.Option("--key", metavar="PROPERTY=NAME", help="Name of a label in the file, such as energy=Energy."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 
@@ -150,11 +148,14 @@ def _summary_rows(summary: "DatasetSummary") -> list[tuple[str, str]]:
         ("periodic directions", periodicity),
         ("kinds of configuration", kinds),
         ("duplicates", str(summary.duplicates)),
+        ("total charges", ", ".join(f"{charge:g} e in {n}" for charge, n in sorted(summary.total_charges.items()))),
     ]
     ranges = {
         "energy": ("{0.low:.6g} to {0.high:.6g} eV/atom", summary.energy),
         "forces": ("norm {0.low:.4g} to {0.high:.4g} eV/Å", summary.force),
         "stress": ("components {0.low:.4g} to {0.high:.4g} eV/Å³", summary.stress),
+        "charges": ("{0.low:.4g} to {0.high:.4g} e", summary.charge),
+        "dipole": ("components {0.low:.4g} to {0.high:.4g} e Å", summary.dipole),
     }
     for name, count in summary.labels.items():
         text, extent = ranges[name]

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlip.data.labels import PROPERTIES
 from mlip.data.neighbours import neighbour_list
 from mlip.data.structures import Structure
 
@@ -16,7 +17,7 @@ with warnings.catch_warnings():
     from torch_geometric.data import Batch, Data
 
 # What each field has one row of; everything else has one row a structure.
-_PER_ATOM = ("positions", "atomic_numbers", "forces")
+_PER_ATOM = ("positions", "atomic_numbers", "forces", "charges")
 _PER_EDGE = ("edge_index", "edge_offsets")
 
 
@@ -26,8 +27,9 @@ class AtomicGraph(Data):
     positions [N, 3] Å; atomic_numbers [N] int64; edge_index [2, E] int64, row 0 the sender, row 1 the receiver, by
     which the edges are sorted; edge_offsets [E, 3] Å, such that an edge is
     `positions[sender] + edge_offsets - positions[receiver]`; cell [1, 3, 3] Å; pbc [1, 3] bool;
-    energy [1] eV, forces [N, 3] eV/Å, stress [1, 3, 3] eV/Å³, NaN where there is no label;
-    has_energy, has_forces, has_stress [1] bool; weight [1]; config_type str. All floating-point fields are float64.
+    total_charge [1] e; energy [1] eV, forces [N, 3] eV/Å, stress [1, 3, 3] eV/Å³, charges [N] e, dipole [1, 3] e Å, NaN
+    where there is no label; has_energy, has_forces, has_stress, has_charges, has_dipole [1] bool; weight [1];
+    config_type str. All floating-point fields are float64.
     """
 
 
@@ -38,7 +40,8 @@ def build_graph(structure: Structure, cutoff: float) -> AtomicGraph:
     """
     pairs = neighbour_list(structure.positions, structure.cell, structure.pbc, cutoff)
     count = len(structure.numbers)
-    energy, forces, stress = structure.energy, structure.forces, structure.stress
+    labels = {name: getattr(structure, name) for name in PROPERTIES}
+    shapes = {"energy": (1,), "forces": (count, 3), "stress": (1, 3, 3), "charges": (count,), "dipole": (1, 3)}
     return AtomicGraph(
         num_nodes=count,
         positions=_float_tensor(structure.positions),
@@ -47,22 +50,20 @@ def build_graph(structure: Structure, cutoff: float) -> AtomicGraph:
         edge_offsets=torch.from_numpy(pairs.shifts @ structure.cell),
         cell=_float_tensor(structure.cell).reshape(1, 3, 3),
         pbc=torch.tensor(structure.pbc, dtype=torch.bool).reshape(1, 3),
-        energy=torch.tensor([float("nan") if energy is None else energy], dtype=torch.float64),
-        forces=_label_tensor(forces, (count, 3)),
-        stress=_label_tensor(stress, (1, 3, 3)),
-        has_energy=torch.tensor([energy is not None]),
-        has_forces=torch.tensor([forces is not None]),
-        has_stress=torch.tensor([stress is not None]),
+        total_charge=torch.tensor([structure.total_charge], dtype=torch.float64),
+        **{name: label_tensor(label, shapes[name]) for name, label in labels.items()},
+        **{f"has_{name}": torch.tensor([label is not None]) for name, label in labels.items()},
         weight=torch.tensor([structure.weight], dtype=torch.float64),
         config_type=structure.config_type,
     )
 
 
-def _float_tensor(array: np.ndarray) -> Tensor:
+def _float_tensor(array: np.ndarray | float) -> Tensor:
     return torch.tensor(array, dtype=torch.float64)
 
 
-def _label_tensor(array: np.ndarray | None, shape: tuple[int, ...]) -> Tensor:
+def label_tensor(array: np.ndarray | float | None, shape: tuple[int, ...]) -> Tensor:
+    """A label of this shape, NaN where there is none."""
     if array is None:
         return torch.full(shape, float("nan"), dtype=torch.float64)
     return _float_tensor(array).reshape(shape)

@@ -103,7 +103,7 @@ def key_hint(path: str | Path, name: Property, keys: LabelKeys) -> str:
     path = Path(path)
     if is_store(path):
         sources = StructureStore(path).metadata["sources"]
-        names = sorted({source["keys"][name] for source in sources if source["keys"]})
+        names = sorted({source["keys"][name] for source in sources if name in (source["keys"] or {})})
         return f"it was imported under the key {' or '.join(names)}: import it again with --key" if names else ""
     candidates = _candidates(path, name)
     suggestion = suggest_key(name, keys[name], candidates)

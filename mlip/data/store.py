@@ -23,13 +23,20 @@ from numpy.typing import NDArray
 
 from mlip._version import __version__
 from mlip.data.files import written_beside
-from mlip.data.labels import PROPERTIES, LabelKeys
+from mlip.data.labels import PER_ATOM, PROPERTIES, LabelKeys
 from mlip.data.structures import Structure
 from mlip.errors import DataError, FileMissingError, MLIPError
 
 FORMAT = "mlip structures"
-FORMAT_VERSION = 1
-UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3, sign of ASE"}
+FORMAT_VERSION = 2
+_WITHOUT_CHARGES = 1  # An earlier format, which is still read.
+UNITS = {
+    "length": "angstrom",
+    "energy": "eV",
+    "forces": "eV/angstrom",
+    "stress": "eV/angstrom^3, sign of ASE",
+    "charge": "e",
+}
 SUFFIXES = (".h5", ".hdf5")
 
 _FRAME = np.dtype(
@@ -45,9 +52,22 @@ _FRAME = np.dtype(
         ("has_stress", "u1"),
         ("weight", "<f8"),
         ("config_type", "<i4"),
+        ("total_charge", "<f8"),
+        ("dipole", "<f8", (3,)),
+        ("has_charges", "u1"),
+        ("has_dipole", "u1"),
     ]
 )
-_ATOM = np.dtype([("number", "u1"), ("position", "<f8", (3,)), ("forces", "<f8", (3,))])
+_ATOM = np.dtype([("number", "u1"), ("position", "<f8", (3,)), ("forces", "<f8", (3,)), ("charges", "<f8")])
+_CHARGE_COLUMNS = ("total_charge", "dipole", "has_charges", "has_dipole", "charges")
+
+
+def _before_charges(columns: "np.dtype[np.void]") -> "np.dtype[np.void]":
+    """The columns that a table had before there were charges."""
+    return np.dtype([(name, columns[name]) for name in columns.names or () if name not in _CHARGE_COLUMNS])
+
+
+_WRITTEN = {FORMAT_VERSION: (_FRAME, _ATOM), _WITHOUT_CHARGES: (_before_charges(_FRAME), _before_charges(_ATOM))}
 _BLOCK = 512  # structures that are read or written together
 
 
@@ -82,10 +102,10 @@ class StructureStore(Sequence[Structure]):
             raise FileMissingError(f"there is no store {self.path}; check the path, or make it with mlip data import")
         with self._reading():
             file = self._file()
-            _check_format(file, self.path)
+            self.version = _check_format(file, self.path)
             self.metadata: dict[str, Any] = json.loads(file["metadata"][()])
             frames, atoms = file["frames"], file["atoms"]
-            if frames.dtype != _FRAME or atoms.dtype != _ATOM:
+            if (frames.dtype, atoms.dtype) != _WRITTEN[self.version]:
                 raise ValueError("its tables have other columns")
             self._span = range(len(frames))
             last = frames[-1] if len(frames) else np.zeros((), _FRAME)
@@ -140,15 +160,17 @@ class StructureStore(Sequence[Structure]):
         return {**self.__dict__, "_handle": None}
 
     def _column(self, name: str) -> NDArray[Any]:
+        if self.version == _WITHOUT_CHARGES and name in _CHARGE_COLUMNS:
+            return np.zeros(len(self._span), _FRAME[name])
         with self._reading():
             return np.asarray(self._file()["frames"].fields(name)[self._span.start : self._span.stop])
 
     def _read(self, start: int, stop: int) -> list[Structure]:
         with self._reading():
             file = self._file()
-            frames = file["frames"][start:stop]
+            frames = _as_now(file["frames"][start:stop], _FRAME)
             first = frames[0]["first_atom"]
-            atoms = file["atoms"][first : frames[-1]["first_atom"] + frames[-1]["atom_count"]]
+            atoms = _as_now(file["atoms"][first : frames[-1]["first_atom"] + frames[-1]["atom_count"]], _ATOM)
             begins = frames["first_atom"] - first
             kinds = self.metadata["config_types"]
             return [
@@ -175,15 +197,26 @@ class StructureStore(Sequence[Structure]):
             ) from error
 
 
-def _check_format(file: h5py.File, path: Path) -> None:
+def _as_now(rows: NDArray[Any], columns: "np.dtype[np.void]") -> NDArray[Any]:
+    """Rows of a table of any format that is read, with the columns of the present one."""
+    if rows.dtype == columns:
+        return rows
+    table = np.zeros(len(rows), columns)
+    for name in rows.dtype.names or ():
+        table[name] = rows[name]
+    return table
+
+
+def _check_format(file: h5py.File, path: Path) -> int:
     if file.attrs.get("format") != FORMAT:
         raise DataError(f"{path} is an HDF5 file, but no store of structures; make one with mlip data import")
     version = int(file.attrs["format_version"])
-    if version != FORMAT_VERSION:
+    if version not in _WRITTEN:
         raise DataError(
-            f"the store {path} has format {version}, and this version reads format {FORMAT_VERSION}; "
+            f"the store {path} has format {version}, and this version reads formats up to {FORMAT_VERSION}; "
             "import its sources again, or use the version that wrote it"
         )
+    return version
 
 
 def _unpack(frame: np.void, atoms: NDArray[Any], config_types: list[str]) -> Structure:
@@ -197,6 +230,9 @@ def _unpack(frame: np.void, atoms: NDArray[Any], config_types: list[str]) -> Str
         stress=frame["stress"].copy() if frame["has_stress"] else None,
         weight=float(frame["weight"]),
         config_type=config_types[frame["config_type"]],
+        total_charge=float(frame["total_charge"]),
+        charges=atoms["charges"].copy() if frame["has_charges"] else None,
+        dipole=frame["dipole"].copy() if frame["has_dipole"] else None,
     )
 
 
@@ -247,13 +283,22 @@ class _PatientFile(io.FileIO):
             raise self.error
 
 
+def _require_current(store: StructureStore) -> None:
+    store.close()
+    if store.version != FORMAT_VERSION:
+        raise DataError(
+            f"the store {store.path} has format {store.version} and structures are appended in format "
+            f"{FORMAT_VERSION}; import the store into a new one first"
+        )
+
+
 class StoreWriter:
     """Writes a store, or appends to one: `with StoreWriter(path) as writer: writer.add(structure)`.
 
     All of it goes to `NAME.partial`, which takes the name when the block ends without an error, so that a kill, Ctrl-C
     or a full disk leaves the old file as it was. Appending copies the old file first for the same reason: HDF5 updates
     its indices in place, and a file whose writing was cut short may not open at all.
-    Raises FileMissingError for appending to nothing, DataError for appending to what is no store.
+    Raises FileMissingError for appending to nothing, DataError for appending to what is no store of this format.
     """
 
     def __init__(self, path: str | Path, append: bool = False) -> None:
@@ -272,7 +317,7 @@ class StoreWriter:
     @contextmanager
     def _open(self) -> Iterator[None]:
         if self._append:
-            StructureStore(self.path).close()
+            _require_current(StructureStore(self.path))
         with written_beside(self.path) as partial:
             if self._append:
                 shutil.copyfile(self.path, partial)
@@ -332,9 +377,10 @@ class StoreWriter:
 def _pack(structure: Structure, frame: np.void, atoms: NDArray[Any]) -> None:
     frame["atom_count"] = len(structure)
     frame["cell"], frame["pbc"] = structure.cell, structure.pbc
-    frame["weight"] = structure.weight
+    frame["weight"], frame["total_charge"] = structure.weight, structure.total_charge
     atoms["number"], atoms["position"] = structure.numbers, structure.positions
-    for name, row in (("energy", frame), ("forces", atoms), ("stress", frame)):
+    for name in PROPERTIES:
+        row = atoms if name in PER_ATOM else frame
         label = getattr(structure, name)
         frame[f"has_{name}"] = label is not None
         row[name] = np.nan if label is None else label

@@ -1,7 +1,7 @@
 """A structure with its labels, independent of any file format, and the checks it has to pass."""
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from ase import Atoms
@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from mlip.data.labels import LabelKeys, read_labels
+from mlip.data.labels import DEFAULT_KEYS, PER_ATOM, PROPERTIES, LabelKeys, read_labels, read_total_charge
 from mlip.data.neighbours import check_geometry, neighbour_list
 from mlip.errors import DataError, StructureError
 
@@ -25,11 +25,12 @@ _HEAVIEST_ELEMENT = len(chemical_symbols) - 1
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """Atoms, cell and labels; eV, Å, eV/Å, eV/Å³.
+    """Atoms, cell, total charge and labels; eV, Å, eV/Å, eV/Å³, e, e Å.
 
     numbers [N] int64, positions [N, 3], cell [3, 3] (rows are vectors; zeros without a cell), pbc [3] bool,
-    energy, forces [N, 3], stress [3, 3] (None where there is no label), weight in the loss, and the kind of
-    configuration it belongs to, by which errors are listed.
+    energy, forces [N, 3], stress [3, 3] (None where there is no label), weight in the loss, the kind of configuration
+    it belongs to, by which errors are listed; the total charge; charges of the atoms [N], a label too, or what a model
+    of given charges takes; dipole [3] about the origin.
     """
 
     numbers: NDArray[np.int64]
@@ -41,6 +42,9 @@ class Structure:
     stress: NDArray[np.float64] | None = None
     weight: float = 1.0
     config_type: str = ""
+    total_charge: float = 0.0
+    charges: NDArray[np.float64] | None = None
+    dipole: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -49,8 +53,9 @@ class Structure:
     def from_atoms(cls, atoms: Atoms, keys: LabelKeys | None = None, where: str = "the structure") -> Self:
         """Take over an ASE `Atoms`; labels are read under `keys`, or not at all if that is None.
 
-        `atoms.info["config_type"]` and `atoms.info["weight"]` are taken over too. Raises DataError, naming `where`,
-        for a label or weight that is not numeric or has the wrong shape.
+        `atoms.info["config_type"]`, `atoms.info["weight"]` and the total charge are taken over too, and, since some
+        models take them, charges of atoms, with their usual names where `keys` is None. Raises DataError, naming
+        `where`, for a label, weight or charge that is not numeric or has the wrong shape.
         """
         weight = atoms.info.get("weight", 1.0)
         if np.asarray(weight).dtype.kind not in "iuf" or np.ndim(weight) != 0:
@@ -62,7 +67,8 @@ class Structure:
             pbc=np.array(atoms.pbc, dtype=bool),
             weight=float(weight),
             config_type=str(atoms.info.get("config_type", "")),
-            **(read_labels(atoms, keys, where) if keys is not None else {}),
+            total_charge=read_total_charge(atoms, (keys or DEFAULT_KEYS).total_charge, where),
+            **read_labels(atoms, keys or DEFAULT_KEYS, where, PROPERTIES if keys is not None else ("charges",)),
         )
 
     def to_atoms(self) -> Atoms:
@@ -72,7 +78,9 @@ class Structure:
             atoms.info["config_type"] = self.config_type
         if self.weight != 1.0:
             atoms.info["weight"] = self.weight
-        labels = {"energy": self.energy, "forces": self.forces}
+        if self.total_charge:
+            atoms.info["charge"] = self.total_charge
+        labels: dict[str, Any] = {name: getattr(self, name) for name in PROPERTIES if name != "stress"}
         if self.stress is not None:
             labels["stress"] = full_3x3_to_voigt_6_stress(self.stress)
         present = {name: value for name, value in labels.items() if value is not None}
@@ -118,7 +126,13 @@ class Structure:
         )
 
     def _check_labels(self, where: str) -> None:
-        shapes = {"energy": (), "forces": (len(self), 3), "stress": (3, 3)}
+        shapes = {
+            "energy": (),
+            "forces": (len(self), 3),
+            "stress": (3, 3),
+            "charges": (len(self),),
+            "dipole": (3,),
+        }
         for name, shape in shapes.items():
             value = getattr(self, name)
             if value is None:
@@ -128,10 +142,12 @@ class Structure:
                 raise DataError(f"{where}: {name} has shape {list(array.shape)} instead of {list(shape)}")
             wrong = np.argwhere(~np.isfinite(array))
             if len(wrong):
-                atom = f" of atom {wrong[0][0]}" if name == "forces" else ""
+                atom = f" of atom {wrong[0][0]}" if name in PER_ATOM else ""
                 raise DataError(
                     f"{where}: the {name} label{atom} is {array[tuple(wrong[0])]}; remove the frame, "
                     "or leave the label out where it is not known"
                 )
         if not (np.isfinite(self.weight) and self.weight >= 0):
             raise DataError(f"{where}: the weight is {self.weight}; it has to be finite and not negative")
+        if not np.isfinite(self.total_charge):
+            raise DataError(f"{where}: the total charge is {self.total_charge}; it has to be finite")

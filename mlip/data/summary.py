@@ -30,8 +30,9 @@ class DatasetSummary:
     """Counts and ranges of a data set; `add` takes one structure after the other.
 
     Ranges: atoms per structure, energy per atom in eV, norm of the force on an atom in eV/Å, components of the stress
-    in eV/Å³. `elements` counts atoms, the other counters count structures. A duplicate is a structure whose atomic
-    numbers, positions and cell equal those of an earlier one to the last bit.
+    in eV/Å³, charge of an atom in e, components of the dipole in e Å. `elements` counts atoms, the other counters count
+    structures. A duplicate is a structure whose atomic numbers, positions, cell and total charge equal those of an
+    earlier one to the last bit.
     """
 
     frames: int = 0
@@ -45,6 +46,9 @@ class DatasetSummary:
     energy: Range = field(default_factory=Range)
     force: Range = field(default_factory=Range)
     stress: Range = field(default_factory=Range)
+    charge: Range = field(default_factory=Range)
+    dipole: Range = field(default_factory=Range)
+    total_charges: Counter[float] = field(default_factory=Counter)
     _seen: set[bytes] = field(default_factory=set)
 
     def add(self, structure: Structure) -> None:
@@ -58,6 +62,7 @@ class DatasetSummary:
         numbers, atom_counts = np.unique(structure.numbers, return_counts=True)
         for number, atom_count in zip(numbers, atom_counts.tolist(), strict=True):
             self.elements[chemical_symbols[number]] += atom_count
+        self.total_charges[structure.total_charge] += 1
         self._add_labels(structure)
         digest = _digest(structure)
         self.duplicates += digest in self._seen
@@ -73,6 +78,12 @@ class DatasetSummary:
         if structure.stress is not None:
             self.labels["stress"] += 1
             self.stress.add(structure.stress)
+        if structure.charges is not None:
+            self.labels["charges"] += 1
+            self.charge.add(structure.charges)
+        if structure.dipole is not None:
+            self.labels["dipole"] += 1
+            self.dipole.add(structure.dipole)
 
     def watch(self, structures: Iterable[Structure]) -> Iterator[Structure]:
         """Hand structures through and take each into account."""
@@ -82,5 +93,6 @@ class DatasetSummary:
 
 
 def _digest(structure: Structure) -> bytes:
-    arrays = (structure.numbers, structure.positions, structure.cell[structure.pbc], structure.pbc)
+    charge = np.array(structure.total_charge)
+    arrays = (structure.numbers, structure.positions, structure.cell[structure.pbc], structure.pbc, charge)
     return blake2b(b"".join(array.tobytes() for array in arrays), digest_size=16).digest()

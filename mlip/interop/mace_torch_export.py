@@ -73,6 +73,8 @@ def _refuse(model: Potential) -> None:
         found = "other tensor products than Clebsch-Gordan's with weights per path"
     elif len(set(model.scale.tolist())) > 1:
         found = "a scale of its own for each element"
+    elif config.long_range is not None:
+        found = "charges ('long_range')"
     elif config.zbl and config.zbl_form != "mace":
         found = "a nuclear repulsion of another form (zbl_form: universal)"
     if found:

@@ -171,6 +171,8 @@ def why_not_compiled(model: "Potential") -> str | None:
         return f"the model is on the device '{model.device}' and programs are compiled for the CPU: move it there."
     if available_backend("cpu") != "cpu":
         return "models are compiled by numba, which is not installed or switched off by MLIP_KERNELS: change that."
+    if model.long_range is not None:
+        return "the model has charges ('long_range'), whose energy is not compiled: evaluate it as it is."
     if isinstance(model.network, Mace) and model.network.transform is not None:
         return (
             "the model's radial functions depend on the elements of a pair ('distance_transform'), which is not "

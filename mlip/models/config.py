@@ -88,6 +88,35 @@ class MaceProducts(NequIPProducts):
     contraction: ProductConfig = ProductConfig()
 
 
+class LongRangeConfig(BaseModel):
+    """Charges of the atoms and their electrostatic energy, which the energy of the network is added to.
+
+    Attributes:
+        charges: "predicted" from the invariant features and corrected to the total charge; "equilibrated", of least
+            energy for predicted electronegativities and hardnesses; or "fixed", the same in all surroundings.
+        element_charges: Of "fixed" charges, e by element; where empty, each structure brings those of its atoms.
+        widths: Standard deviations of the Gaussian charges, Å by element; the covalent radius where none is given.
+        trainable_widths: Whether the widths are trained from there.
+        tolerance: Of the electrostatic solver, relative.
+        method: Of the electrostatic solver; "auto" for the fastest.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    charges: Literal["predicted", "equilibrated", "fixed"]
+    element_charges: dict[str, float] = {}
+    widths: dict[str, Annotated[float, Field(gt=0.0)]] = {}
+    trainable_widths: bool = False
+    tolerance: Annotated[float, Field(gt=1e-14, lt=0.1)] = 1e-6
+    method: Literal["auto", "direct", "ewald", "chebyshev_tucker"] = "auto"
+
+    @model_validator(mode="after")
+    def _given_charges_where_fixed(self) -> "LongRangeConfig":
+        if self.element_charges and self.charges != "fixed":
+            raise ValueError(f"element_charges go with 'charges: fixed' and these are '{self.charges}'; remove them")
+        return self
+
+
 class ArchitectureConfig(BaseModel):
     """What both architectures share.
 
@@ -108,6 +137,7 @@ class ArchitectureConfig(BaseModel):
         zbl: Adds the screened nuclear repulsion of Ziegler, Biersack and Littmark.
         zbl_form: With the constants of the "universal" screening function, added to the energy; or with those of
             "mace", ended by `cutoff_power` and scaled like the network's energy.
+        long_range: Adds charges and their electrostatic energy; none by default.
         seed: Seed of the initial weights.
     """
 
@@ -128,6 +158,7 @@ class ArchitectureConfig(BaseModel):
     shift: float | dict[str, float] = 0.0
     zbl: bool = False
     zbl_form: Literal["universal", "mace"] = "universal"
+    long_range: LongRangeConfig | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @field_validator("elements")
@@ -156,6 +187,22 @@ class ArchitectureConfig(BaseModel):
             unknown = [symbol for symbol in values if symbol not in self.elements] if isinstance(values, dict) else []
             if unknown and self.elements:
                 raise ValueError(f"{name} names '{unknown[0]}', which is not among the elements {self.elements}")
+        return self
+
+    @model_validator(mode="after")
+    def _charges_of_all_elements(self) -> "ArchitectureConfig":
+        if self.long_range is None or not self.elements:
+            return self
+        for name in ("element_charges", "widths"):
+            unknown = [symbol for symbol in getattr(self.long_range, name) if symbol not in self.elements]
+            if unknown:
+                raise ValueError(
+                    f"long_range.{name} names '{unknown[0]}', which is not among the elements {self.elements}"
+                )
+        charges = self.long_range.element_charges
+        missing = [symbol for symbol in self.elements if symbol not in charges]
+        if charges and missing:
+            raise ValueError(f"long_range.element_charges has no charge of {missing[0]}; give one, or none at all")
         return self
 
 

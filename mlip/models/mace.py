@@ -11,7 +11,7 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from mlip.models.config import MaceConfig
-from mlip.models.network import Network
+from mlip.models.network import Network, number_of_outputs
 from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, NeighbourDensity, RadialEmbedding
 from mlip.nn.build import build_contraction, build_convolution, convolution_irreps
 from mlip.nn.distance_transform import TRANSFORMS
@@ -120,9 +120,10 @@ class Mace(Network):
         )
         # e3nn's order puts `0o` before `0e`.
         self.invariants = [next(block for block in blocks(irreps) if str(block.irrep) == "0e") for irreps in outputs]
-        widths = [[channels, 1]] * config.layers
+        outputs_per_atom = number_of_outputs(config)
+        widths = [[channels, outputs_per_atom]] * config.layers
         if config.layers > 1:
-            widths[-1] = [channels, config.readout_hidden, 1]
+            widths[-1] = [channels, config.readout_hidden, outputs_per_atom]
         self.readouts = nn.ModuleList([MLP(each) for each in widths])
 
     @property
@@ -133,7 +134,7 @@ class Mace(Network):
         )
 
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
-        """Compute one number per atom, [nodes]."""
+        """Compute the energy of each atom and further outputs, [nodes, 1 + further outputs]."""
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         transformed = None
         if self.transform is not None:
@@ -141,8 +142,8 @@ class Mace(Network):
         radial = self.edge_radial(lengths) if transformed is None else self.radial(lengths, transformed)
         harmonics = spherical_harmonics(self.l_max, vectors)
         features = self.embedding.index_select(0, groups.elements)
-        total = vectors.new_zeros(edges.num_nodes)
+        total = vectors.new_zeros(())
         for layer, invariants, readout in zip(self.layers, self.invariants, self.readouts, strict=True):
             features = layer(features, harmonics, radial, edges, groups)
-            total = total + readout(invariants.of(features)[:, 0])[:, 0]
+            total = total + readout(invariants.of(features)[:, 0])
         return total

@@ -12,7 +12,7 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from mlip.models.config import NequIPConfig
-from mlip.models.network import Network
+from mlip.models.network import Network, number_of_outputs
 from mlip.nn import MLP, ElementGroups, ElementLinear, EquivariantLinear, Gate, RadialEmbedding
 from mlip.nn.build import build_convolution, convolution_irreps
 from mlip.nn.layout import canonical_irreps, natural_irreps
@@ -97,7 +97,7 @@ class NequIP(Network):
             layers.append(NequIPLayer(irreps, following, config))
             irreps = following
         self.layers = nn.ModuleList(layers)
-        self.readout = MLP([hidden.count("0e"), 1])
+        self.readout = MLP([hidden.count("0e"), number_of_outputs(config)])
 
     @property
     def takes_knots(self) -> bool:
@@ -105,14 +105,14 @@ class NequIP(Network):
         return all(bool(layer.convolution.takes_knots) for layer in cast(list[NequIPLayer], list(self.layers)))
 
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
-        """Compute one number per atom, [nodes]."""
+        """Compute the energy of each atom and further outputs, [nodes, 1 + further outputs]."""
         radial = self.edge_radial(torch.linalg.vector_norm(vectors, dim=1))
         harmonics = self.harmonics(self.l_max, vectors)
         features = self.embedding.index_select(0, groups.elements)
         for layer in self.layers:
             features = layer(features, harmonics, radial, edges, groups)
-        energies: Tensor = self.readout(features)[:, 0]
-        return energies
+        outputs: Tensor = self.readout(features)
+        return outputs
 
 
 def _harmonic_parity(config: NequIPConfig) -> int:

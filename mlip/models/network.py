@@ -2,14 +2,24 @@
 
 from torch import Tensor, nn
 
+from mlip.models.config import ArchitectureConfig
 from mlip.nn.elements import ElementGroups
 from mlip.nn.radial import RadialEmbedding
 from mlip.nn.radial_knots import KnotRadial
 from mlip_kernels.edges import EdgeTopology
 
 
+def number_of_outputs(config: ArchitectureConfig) -> int:
+    """Columns of what a network reads out: the energy's, and what the model of the charges takes."""
+    charges = config.long_range.charges if config.long_range else "fixed"
+    return {"fixed": 1, "predicted": 2, "equilibrated": 3}[charges]
+
+
 class Network(nn.Module):
-    """Base of the architectures: maps edges and elements to one number per atom, before scale and shift."""
+    """Base of the architectures: maps edges and elements to one number per atom, before scale and shift.
+
+    Beside it there may be further outputs, read out from the same invariant features, for charges.
+    """
 
     radial: RadialEmbedding
     # Intervals of the radial tables that stand in for radial networks in training mode; None for the networks.
@@ -28,7 +38,7 @@ class Network(nn.Module):
         return functions
 
     def forward(self, vectors: Tensor, edges: EdgeTopology, groups: ElementGroups) -> Tensor:
-        """Compute the network's output.
+        """Compute the network's outputs.
 
         Args:
             vectors: From receiver to sender, Å, of the model's dtype, [edges, 3].
@@ -36,6 +46,6 @@ class Network(nn.Module):
             groups: Elements of the atoms.
 
         Returns:
-            One number per atom, [nodes].
+            [nodes, 1 + further outputs]; the first column is that of the energy.
         """
         raise NotImplementedError

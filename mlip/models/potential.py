@@ -1,7 +1,6 @@
 """A potential: a network with reference energies, forces and stress around it."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import ase.data
 import torch
@@ -10,6 +9,8 @@ from torch import Tensor, nn
 from mlip.data.graphs import AtomicGraph
 from mlip.errors import ConfigError, UnknownElementError
 from mlip.models.config import MaceConfig, NequIPConfig
+from mlip.models.element_values import ElementValues
+from mlip.models.long_range import LongRange, charged_system
 from mlip.models.network import Network
 from mlip.models.prediction import Prediction
 from mlip.nn import ElementGroups, ZBLRepulsion
@@ -21,33 +22,14 @@ if TYPE_CHECKING:
     from mlip.models.compiled import CompiledPotential
 
 
-class AtomicEnergies(nn.Module):
-    """Reference energy of each element, eV, in float64 whatever the dtype of the network: they reach 1e5 eV."""
-
-    values: Tensor
-
-    def __init__(self, values: list[float]) -> None:
-        super().__init__()
-        self.register_buffer("values", torch.tensor(values, dtype=torch.float64))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        exact = self.values
-        module: Any = super()._apply(fn, recurse)
-        self.values = exact.to(self.values.device)
-        return module
-
-    def forward(self, elements: Tensor) -> Tensor:
-        """Reference energies of atoms whose elements have these numbers, int64 [nodes]."""
-        return self.values[elements]
-
-
 class Potential(nn.Module):
     """Energy of an atomic structure, with forces and stress as its exact derivatives.
 
     The energy is a sum over atoms of `reference energy + scale * network + shift`, and of the ZBL repulsion if chosen,
     which in mace-torch's form is scaled as well.
     It depends on positions through the edge vectors alone. Its gradient with respect to them gives the forces by two
-    sums over edges and the stress by one, since under a strain every edge vector v becomes v + strain v.
+    sums over edges and the stress by one, since under a strain every edge vector v becomes v + strain v. With
+    `long_range` the energy of charges is added, which depends on positions and cell besides.
 
     Args:
         config: Hyper-parameters, the elements given.
@@ -65,13 +47,14 @@ class Potential(nn.Module):
         self.network = network
         self.provenance: dict[str, Any] = {}
         atomic_numbers = [int(ase.data.atomic_numbers[symbol]) for symbol in config.elements]
-        self.reference_energies = AtomicEnergies([config.reference_energies.get(e, 0.0) for e in config.elements])
+        self.reference_energies = ElementValues([config.reference_energies.get(e, 0.0) for e in config.elements])
         self.register_buffer("scale", _per_element(config.scale, config.elements, "scale"))
         self.register_buffer("shift", _per_element(config.shift, config.elements, "shift"))
         self.zbl = None
         if config.zbl:
             power = {"power": config.cutoff_power} if config.zbl_form == "mace" else {}
             self.zbl = ZBLRepulsion(atomic_numbers, config.cutoff, config.zbl_form, **power)
+        self.long_range = LongRange(config.long_range, config.elements, config.cutoff) if config.long_range else None
         numbers = torch.full((len(ase.data.chemical_symbols),), -1)
         numbers[atomic_numbers] = torch.arange(len(atomic_numbers))
         self.register_buffer("element_of_atomic_number", numbers, persistent=False)
@@ -143,6 +126,7 @@ class Potential(nn.Module):
 
         Raises:
             UnknownElementError: the graph holds an element that the model was not built for.
+            DataError, StructureError: from the electrostatics of `long_range`.
         """
         differentiable = self.training or graph.positions.requires_grad
         with torch.set_grad_enabled(differentiable or forces or stress):
@@ -154,28 +138,30 @@ class Potential(nn.Module):
             structures = graph.batch
             if structures is None:
                 structures = torch.zeros_like(graph.atomic_numbers)
-            num_structures = graph.cell.shape[0]
-            energies = self._energies(graph.atomic_numbers, vectors, edges)
-            energy = segment_sum(energies, structures, num_structures)
-            if not (forces or stress):
-                return Prediction(energy, energies, None, None)
-            with only("positions"):
-                (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=differentiable)
-            force = None
-            if forces:
-                pulls = segment_sum(gradient, receivers, edges.num_nodes)
-                force = pulls - segment_sum(gradient, senders, edges.num_nodes)
-            virial = _stress(gradient, vectors, structures[receivers], graph.cell) if stress else None
-        if not differentiable:
-            energy, energies = energy.detach(), energies.detach()
-            virial = None if virial is None else virial.detach()
-        return Prediction(energy, energies, force, virial)
+            groups = ElementGroups.from_elements(self.element_indices(graph.atomic_numbers), len(self.elements))
+            outputs = self.network(vectors.to(self.dtype), edges, groups)
+            energies = self._energies(outputs[:, 0], vectors, edges, groups.elements)
+            variables, charges, dipole = [vectors], None, None
+            if self.long_range is not None:
+                system, places = charged_system(graph, structures, vectors, edges, groups.elements, stress)
+                electrostatics = self.long_range(outputs[:, 1:], system)
+                energies, charges = energies + electrostatics.energies, electrostatics.charges
+                dipole = segment_sum(charges[:, None] * graph.positions, structures, len(graph.cell))
+                variables += places
+            energy = segment_sum(energies, structures, len(graph.cell))
+            force = virial = None
+            if forces or stress:
+                with only("positions"):
+                    gradients = torch.autograd.grad(
+                        energies.sum(), variables, create_graph=differentiable, materialize_grads=True
+                    )
+                force = _forces(gradients, edges) if forces else None
+                virial = _stress(gradients, vectors, structures[receivers], graph.cell) if stress else None
+        prediction = Prediction(energy, energies, force, virial, charges, dipole)
+        return prediction if differentiable else prediction.detach()
 
-    def _energies(self, atomic_numbers: Tensor, vectors: Tensor, edges: EdgeTopology) -> Tensor:
-        """Energy of each atom, eV, float64 [nodes]."""
-        groups = ElementGroups.from_elements(self.element_indices(atomic_numbers), len(self.elements))
-        elements = groups.elements
-        output = self.network(vectors.to(self.dtype), edges, groups)
+    def _energies(self, output: Tensor, vectors: Tensor, edges: EdgeTopology, elements: Tensor) -> Tensor:
+        """Energy of each atom without that of charges, eV, float64 [nodes], from the network's output [nodes]."""
         if self.zbl is not None and self.config.zbl_form == "mace":
             output = output + self._repulsion(self.zbl, vectors, elements, edges)
         energies = (self.scale[elements] * output + self.shift[elements]).to(torch.float64)
@@ -190,10 +176,29 @@ class Potential(nn.Module):
         return segment_sum(repulsion.to(torch.float64), edges.receivers, edges.num_nodes)
 
 
-def _stress(gradient: Tensor, vectors: Tensor, structures: Tensor, cell: Tensor) -> Tensor:
-    """Stress from the energy's gradient with respect to the edge vectors, [structures, 3, 3]."""
-    strain_gradient = segment_sum(vectors[:, :, None] * gradient[:, None, :], structures, cell.shape[0])
+def _forces(gradients: tuple[Tensor, ...], edges: EdgeTopology) -> Tensor:
+    """Forces from the energy's gradients with respect to the edge vectors and, where there are charges, positions."""
+    forces = segment_sum(gradients[0], edges.receivers, edges.num_nodes)
+    forces = forces - segment_sum(gradients[0], edges.senders, edges.num_nodes)
+    return forces - gradients[1] if len(gradients) > 1 else forces
+
+
+def _stress(gradients: tuple[Tensor, ...], vectors: Tensor, structures: Tensor, cell: Tensor) -> Tensor:
+    """Stress from the energy's gradients with respect to the edge vectors and, where there are charges, the strain.
+
+    Args:
+        gradients: Those of `edge vectors, positions, strain`, or of edge vectors alone.
+        vectors: Å [edges, 3].
+        structures: Of the edges, int64 [edges].
+        cell: Å [structures, 3, 3].
+
+    Returns:
+        [structures, 3, 3].
+    """
+    strain_gradient = segment_sum(vectors[:, :, None] * gradients[0][:, None, :], structures, cell.shape[0])
     strain_gradient = (strain_gradient + strain_gradient.transpose(1, 2)) / 2.0
+    if len(gradients) > 1:
+        strain_gradient = strain_gradient + gradients[2]
     volume = torch.linalg.det(cell).abs()[:, None, None]
     return torch.where(volume > 0.0, strain_gradient / volume.clamp(min=torch.finfo(volume.dtype).tiny), 0.0)
 

@@ -14,9 +14,18 @@ class Prediction(NamedTuple):
         forces: eV/Å, float64 [atoms, 3]; None where not asked for.
         stress: (1/V) dE/d(strain), eV/Å³, ASE's sign, float64 [structures, 3, 3]; None where not asked for, zero for a
             structure whose cell has no volume.
+        charges: Of the atoms, e, float64 [atoms]; None without `long_range`.
+        dipole: Σ q r about the origin, e Å, float64 [structures, 3]; that of a periodic structure depends on where the
+            cell is cut, that of a charged one on the origin. None without `long_range`.
     """
 
     energy: Tensor
     energies: Tensor
     forces: Tensor | None
     stress: Tensor | None
+    charges: Tensor | None = None
+    dipole: Tensor | None = None
+
+    def detach(self) -> "Prediction":
+        """The same without gradients."""
+        return self._replace(**{name: value.detach() for name, value in self._asdict().items() if value is not None})

@@ -15,7 +15,7 @@ from mlip.errors import FileMissingError, ModelFileError
 from mlip.training.config import TrainingConfig
 
 # Raised whenever a checkpoint of an earlier version could no longer be continued exactly.
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 # What may differ between the run that wrote a checkpoint and the one that continues it.
 _FREE_KEYS = {"epochs", "patience", "device", "output"}
 

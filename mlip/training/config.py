@@ -75,14 +75,19 @@ class LossStage(_Section):
     energy: NonNegativeFloat | None = None
     forces: NonNegativeFloat | None = None
     stress: NonNegativeFloat | None = None
+    charges: NonNegativeFloat | None = None
+    dipole: NonNegativeFloat | None = None
 
 
 class LossConfig(_Section):
-    """Weights of the squared or Huber errors of energy per atom (eV), forces (eV/Å) and stress (eV/Å³)."""
+    """Weights of the squared or Huber errors of energy per atom (eV), forces (eV/Å), stress (eV/Å³), charges of atoms
+    (e) and dipole (e Å)."""
 
     energy: NonNegativeFloat = 10.0
     forces: NonNegativeFloat = 100.0
     stress: NonNegativeFloat = 0.0
+    charges: NonNegativeFloat = 0.0
+    dipole: NonNegativeFloat = 0.0
     kind: Literal["mse", "huber"] = "mse"
     delta: PositiveFloat = 0.01  # Where Huber's loss turns from quadratic to linear, in the units of the property.
     stages: list[LossStage] = []
@@ -94,13 +99,13 @@ class LossConfig(_Section):
             raise ValueError("stages must come in the order of their epochs")
         return stages
 
-    def weights(self, epoch: int) -> tuple[float, float, float]:
-        """Weights of energy, forces and stress in an epoch, the first of which is 1."""
+    def weights(self, epoch: int) -> tuple[float, ...]:
+        """Weights of the properties, in the order of `PROPERTIES`, in an epoch, the first of which is 1."""
         weights = {name: getattr(self, name) for name in PROPERTIES}
         for stage in self.stages:
             if stage.epoch <= epoch:
                 weights |= {name: value for name in PROPERTIES if (value := getattr(stage, name)) is not None}
-        return weights["energy"], weights["forces"], weights["stress"]
+        return tuple(weights[name] for name in PROPERTIES)
 
     def largest_weights(self) -> dict[Property, float]:
         """Per property the largest weight that it ever has; zero says that its labels are not needed."""
@@ -110,7 +115,7 @@ class LossConfig(_Section):
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
         if not any(self.weights(1)):
-            raise ValueError("energy, forces and stress all have zero weight, so there is nothing to learn")
+            raise ValueError("energy, forces and all else have zero weight, so there is nothing to learn")
         return self
 
 
@@ -164,6 +169,17 @@ class TrainingConfig(_Section):
     dtype: Literal["float32", "float64"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     output: str = "runs/model"
+
+    @model_validator(mode="after")
+    def _charges_to_compare(self) -> Self:
+        kind = self.model.long_range.charges if self.model.long_range else "none"
+        for name in ("charges", "dipole"):
+            if self.loss.largest_weights()[name] > 0 and kind in ("none", "fixed"):
+                raise ValueError(
+                    f"loss.{name} has weight and the model's charges are {kind}; give the model 'long_range' with "
+                    "predicted or equilibrated charges, or the loss no such weight"
+                )
+        return self
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConfig:

@@ -38,7 +38,7 @@ def evaluate(model: Potential, structures: Iterable[Structure], *, max_edges: in
     reference = model.config.reference_energies
     for result in evaluate_structures(model, structures, max_edges=max_edges, stress=stress):
         structure = result.structure
-        errors.add(structure, result.energy, result.forces, result.stress)
+        errors.add(structure, result.energy, result.forces, result.stress, result.charges, result.dipole)
         if structure.energy is not None:
             isolated = sum(reference.get(chemical_symbols[number], 0.0) for number in structure.numbers)
             both = np.array([[structure.energy, result.energy]])

@@ -55,6 +55,8 @@ def learning_curves(rows: Sequence[dict[str, float]], best_epoch: int) -> list[s
         ("Force error on validation", "meV/Å", {"RMSE": "forces_rmse", "MAE": "forces_mae"}, 1e3),
         ("Energy error on validation", "meV/atom", {"RMSE": "energy_per_atom_rmse", "MAE": "energy_per_atom_mae"}, 1e3),
         ("Stress error on validation", "meV/Å³", {"RMSE": "stress_rmse", "MAE": "stress_mae"}, 1e3),
+        ("Charge error on validation", "me", {"RMSE": "charges_rmse", "MAE": "charges_mae"}, 1e3),
+        ("Dipole error on validation", "me Å", {"RMSE": "dipole_rmse", "MAE": "dipole_mae"}, 1e3),
     ]
     figures = []
     for title, unit, lines, factor in panels:

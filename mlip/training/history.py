@@ -23,6 +23,8 @@ _COLUMNS = [
     ("E meV/atom", "energy_per_atom_rmse", 1000, "10.3f"),
     ("F meV/Å", "forces_rmse", 1000, "8.2f"),
     ("S meV/Å³", "stress_rmse", 1000, "8.3f"),
+    ("q me", "charges_rmse", 1000, "7.2f"),
+    ("p me Å", "dipole_rmse", 1000, "7.2f"),
     ("rate", "learning_rate", 1, "7.1e"),
     ("s", "seconds", 1, "6.1f"),
 ]
@@ -46,7 +48,7 @@ class History(Callback):
         self._started = time.perf_counter()
         self._writer = self._tensorboard() if trainer.is_global_zero else None
         module = training_module(pl_module)
-        shown = {"energy_per_atom_rmse", *["forces_rmse"] * module.wants_forces, *["stress_rmse"] * module.wants_stress}
+        shown = {"energy_per_atom_rmse", *(f"{name}_rmse" for name in module.predicted)}
         self._columns = [column for column in _COLUMNS if not column[1].endswith("_rmse") or column[1] in shown]
         # A title is as wide as a number in its column.
         titles = (f"{title:>{len(format(0.0, form))}}" for title, *_, form in self._columns)

@@ -11,17 +11,19 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 from torch_geometric.data import Batch
 
+from mlip.data.labels import PER_ATOM, PROPERTIES
 from mlip.models import Prediction
 
 
 class ErrorSums(NamedTuple):
-    """Sums over the labelled components of a batch, each [3] float64: energy per atom, forces, stress.
+    """Sums over the labelled components of a batch, each [properties] float64, in the order of `PROPERTIES`.
 
-    The energy of a structure counts as one component, its forces as three per atom, its stress as nine.
+    The energy, which is taken per atom, of a structure counts as one component, its forces as three per atom, its
+    stress as nine, charges as one per atom, its dipole as three.
     """
 
     loss: Tensor  # Of the loss per component times the weight of the structure.
-    absolute: Tensor  # Of |error|, in eV, eV/Å, eV/Å³.
+    absolute: Tensor  # Of |error|, in eV, eV/Å, eV/Å³, e, e Å.
     squared: Tensor  # Of error².
     components: Tensor  # Their number.
 
@@ -36,19 +38,21 @@ def error_sums(prediction: Prediction, batch: Batch, kind: str, delta: float) ->
         prediction: what the model says of `batch`.
         batch: structures with labels.
         kind: "mse" (squared error) or "huber".
-        delta: where Huber's loss turns linear, in eV, eV/Å and eV/Å³.
+        delta: where Huber's loss turns linear, in the units of the property.
     """
-    weight = batch.weight
-    rows = [_sums((prediction.energy - batch.energy) / batch.ptr.diff(), batch.has_energy, weight, kind, delta)]
-    if prediction.forces is None:
-        rows.append(torch.zeros_like(rows[0]))
-    else:
-        atom_weight, labelled = weight[batch.batch], batch.has_forces[batch.batch]
-        rows.append(_sums(prediction.forces - batch.forces, labelled, atom_weight, kind, delta))
-    if prediction.stress is None:
-        rows.append(torch.zeros_like(rows[0]))
-    else:
-        rows.append(_sums(prediction.stress - batch.stress, batch.has_stress, weight, kind, delta))
+    rows = []
+    for name in PROPERTIES:
+        predicted = getattr(prediction, name)
+        if predicted is None:
+            rows.append(batch.weight.new_zeros(4))
+            continue
+        error = predicted - batch[name]
+        if name == "energy":
+            error = error / batch.ptr.diff()
+        labelled, weight = batch[f"has_{name}"], batch.weight
+        if name in PER_ATOM:
+            labelled, weight = labelled[batch.batch], weight[batch.batch]
+        rows.append(_sums(error, labelled, weight, kind, delta))
     loss, *plain = torch.stack(rows, dim=1)
     return ErrorSums(loss, *(sums.detach() for sums in plain))
 
@@ -64,11 +68,11 @@ def _sums(error: Tensor, labelled: Tensor, weight: Tensor, kind: str, delta: flo
 
 
 def weighted_loss(loss: Tensor, count: Tensor, weights: Tensor) -> Tensor:
-    """The loss (a scalar): per property the mean over its labelled components, added up with the weights [3].
+    """The loss (a scalar): per property the mean over its labelled components, added up with the weights.
 
     Args:
         loss: sums as in `ErrorSums`, of one or of all processes.
         count: the number of components in all processes.
-        weights: of energy per atom, forces and stress.
+        weights: of the properties, in the order of `PROPERTIES`.
     """
     return (weights * loss / count.clamp(min=1.0)).sum()

@@ -10,7 +10,14 @@ from rich.table import Table
 
 from mlip.data.structures import Structure
 
-_UNITS = {"energy": "meV", "energy per atom": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
+_UNITS = {
+    "energy": "meV",
+    "energy per atom": "meV/atom",
+    "forces": "meV/Å",
+    "stress": "meV/Å³",
+    "charges": "me",
+    "dipole": "me Å",
+}
 _ALL = "all"
 
 
@@ -20,7 +27,7 @@ class ErrorRow(NamedTuple):
     kind: str
     property: str
     unit: str
-    components: int  # With a label: one a structure for energies, three an atom for forces, nine for a stress.
+    components: int  # With a label: an energy is one, forces three an atom, a stress nine, charges one an atom.
     mae: float
     rmse: float
 
@@ -42,16 +49,19 @@ class ErrorTable:
         energy: float,
         forces: NDArray[np.float64] | None = None,
         stress: NDArray[np.float64] | None = None,
+        charges: NDArray[np.float64] | None = None,
+        dipole: NDArray[np.float64] | None = None,
     ) -> None:
-        """Compare a prediction with the labels of its structure; eV, eV/Å [N, 3], eV/Å³ [3, 3]."""
+        """Compare a prediction with the labels of its structure; eV, eV/Å [N, 3], eV/Å³ [3, 3], e [N], e Å [3]."""
         errors: dict[str, NDArray[np.float64] | float] = {}
         if structure.energy is not None:
             errors["energy"] = energy - structure.energy
             errors["energy per atom"] = errors["energy"] / len(structure)
-        if structure.forces is not None and forces is not None:
-            errors["forces"] = forces - structure.forces
-        if structure.stress is not None and stress is not None:
-            errors["stress"] = stress - structure.stress
+        predicted = {"forces": forces, "stress": stress, "charges": charges, "dipole": dipole}
+        for name, value in predicted.items():
+            label = getattr(structure, name)
+            if label is not None and value is not None:
+                errors[name] = value - label
         for name, error in errors.items():
             values = 1000.0 * np.asarray(error)
             sums = np.abs(values).sum(), np.square(values).sum(), values.size

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
+from mlip.data.labels import PROPERTIES
 from mlip.data.samplers import EdgeBatchSampler
 from mlip.errors import ModelFileError
 from mlip.models import Potential
@@ -45,8 +46,9 @@ class TrainingModule(LightningModule):
     The loss of a batch is normalised by the number of labels in the batches of all processes together, so that it
     does not depend on the number of processes.
 
-    `metrics` holds the numbers of the latest epoch: losses as dimensionless numbers, errors in eV per atom, eV/Å and
-    eV/Å³. The validation loss is taken with the weights of the last loss stage, so that it can be compared along a run.
+    `metrics` holds the numbers of the latest epoch: losses as dimensionless numbers, errors in eV per atom, eV/Å,
+    eV/Å³, e and e Å. The validation loss is taken with the weights of the last loss stage, so that it can be compared
+    along a run.
     """
 
     def __init__(self, potential: Potential, config: TrainingConfig, identity: dict[str, Any]) -> None:
@@ -57,13 +59,14 @@ class TrainingModule(LightningModule):
         self.config = config
         largest = config.loss.largest_weights()
         self.wants_forces, self.wants_stress = largest["forces"] > 0, largest["stress"] > 0
+        self.predicted = {"energy", *(name for name, weight in largest.items() if weight > 0)}
         self.metrics: dict[str, float] = {}
         self.batches_done = 0  # Of the current epoch.
         self.health = torch.tensor(0.0)  # A number that is finite if loss and gradient of the latest batch are.
         self.stop_requested = False  # Set by a signal; every process then stops after the same batch.
         self.stopping = False
-        self._train_sums = torch.zeros(2, 3, dtype=torch.float64)  # Rows: loss, count.
-        self._validation_sums = torch.zeros(4, 3, dtype=torch.float64)  # Rows as in ErrorSums.
+        self._train_sums = torch.zeros(2, len(PROPERTIES), dtype=torch.float64)  # Rows: loss, count.
+        self._validation_sums = torch.zeros(4, len(PROPERTIES), dtype=torch.float64)  # Rows as in ErrorSums.
 
     @property
     def epoch_index(self) -> int:
@@ -124,8 +127,8 @@ class TrainingModule(LightningModule):
             return count
         message = torch.cat([count, count.new_tensor([float(self.stop_requested)])])
         torch.distributed.all_reduce(message)
-        self.stopping = bool(message[3] > 0)
-        return message[:3]
+        self.stopping = bool(message[-1] > 0)
+        return message[:-1]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the errors of one batch to the sums."""
@@ -145,10 +148,10 @@ class TrainingModule(LightningModule):
             "train_loss": float(weighted_loss(sums[0], sums[1], self._weights.cpu())),
             "validation_loss": float(weighted_loss(sums[2], sums[5], final_weights)),
         }
-        predicted = {"energy_per_atom": True, "forces": self.wants_forces, "stress": self.wants_stress}
-        for (name, present), mae, mse in zip(predicted.items(), sums[3] / count, sums[4] / count, strict=True):
-            if present:
-                self.metrics |= {f"{name}_mae": float(mae), f"{name}_rmse": float(mse.sqrt())}
+        for name, mae, mse in zip(PROPERTIES, sums[3] / count, sums[4] / count, strict=True):
+            if name in self.predicted:
+                label = "energy_per_atom" if name == "energy" else name
+                self.metrics |= {f"{label}_mae": float(mae), f"{label}_rmse": float(mse.sqrt())}
         self._train_sums.zero_()
         self._validation_sums.zero_()
         self.batches_done = 0

@@ -25,6 +25,7 @@ class LennardJones(nn.Module):
         self.epsilon = nn.Parameter(torch.tensor(epsilon, dtype=torch.float64))
         self.sigma, self.cutoff, self.onset = sigma, cutoff, onset
         self.elements = ["H", "C", "O", "Ar"]
+        self.long_range = None
         self.largest_batch = 0  # edges
 
     @property

@@ -1,6 +1,7 @@
 """Graphs and their batches; PyG's own collation is the independent reference."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from mlip.data.graphs import AtomicGraph, Batch, build_graph, collate_graphs
-from mlip.data.labels import LabelKeys
+from mlip.data.labels import PROPERTIES, LabelKeys
 from mlip.data.structures import Structure
 
 CUTOFF = 3.0
@@ -34,7 +35,12 @@ def graphs() -> list[AtomicGraph]:
 
 
 def test_shapes_types_and_labels():
-    structure = labelled(bulk("NaCl", "rocksalt", a=5.6), weight=0.5, config_type="salt")
+    structure = replace(
+        labelled(bulk("NaCl", "rocksalt", a=5.6), weight=0.5, config_type="salt"),
+        total_charge=1.0,
+        charges=np.array([0.8, 0.2]),
+        dipole=np.array([1.0, 2.0, 3.0]),
+    )
     graph = build_graph(structure, CUTOFF)
     edges = graph.edge_index.shape[1]
     shapes = {
@@ -50,10 +56,15 @@ def test_shapes_types_and_labels():
         "has_energy": (1,),
         "has_forces": (1,),
         "has_stress": (1,),
+        "total_charge": (1,),
+        "charges": (2,),
+        "dipole": (1, 3),
+        "has_charges": (1,),
+        "has_dipole": (1,),
         "weight": (1,),
     }
     assert {name: tuple(graph[name].shape) for name in shapes} == shapes
-    integer, boolean = {"atomic_numbers", "edge_index"}, {"pbc", "has_energy", "has_forces", "has_stress"}
+    integer, boolean = {"atomic_numbers", "edge_index"}, {"pbc", *(f"has_{name}" for name in PROPERTIES)}
     for name in shapes:
         expected = torch.int64 if name in integer else torch.bool if name in boolean else torch.float64
         assert graph[name].dtype == expected, name
@@ -61,13 +72,17 @@ def test_shapes_types_and_labels():
     assert graph.energy.item() == structure.energy
     assert torch.equal(graph.stress[0], torch.tensor(structure.stress))
     assert graph.weight.item() == 0.5
+    assert graph.total_charge.item() == 1.0
+    assert graph.charges.tolist() == [0.8, 0.2]
+    assert graph.dipole.tolist() == [[1.0, 2.0, 3.0]]
     assert graph.config_type == "salt"
 
 
 def test_absent_labels_are_nan_and_masked():
     graph = build_graph(Structure.from_atoms(molecule("H2O")), CUTOFF)
-    assert not (graph.has_energy | graph.has_forces | graph.has_stress).any()
-    assert all(torch.isnan(graph[name]).all() for name in ("energy", "forces", "stress"))
+    assert not any(graph[f"has_{name}"].any() for name in PROPERTIES)
+    assert all(torch.isnan(graph[name]).all() for name in PROPERTIES)
+    assert graph.total_charge.item() == 0.0
 
 
 def test_edge_vectors_are_real_distances():

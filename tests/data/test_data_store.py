@@ -1,5 +1,6 @@
 """The HDF5 store: nothing is lost or changed, whatever interrupts its writing, and damage is noticed."""
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -17,7 +18,7 @@ import pytest
 
 from mlip.data import store as store_module
 from mlip.data.files import partial_path
-from mlip.data.labels import LabelKeys
+from mlip.data.labels import PROPERTIES, LabelKeys
 from mlip.data.reading import iterate_structures
 from mlip.data.store import StoreWriter, StructureStore
 from mlip.data.structures import Structure
@@ -41,6 +42,9 @@ def random_structures(count: int, seed: int = 0) -> list[Structure]:
                 stress=rng.normal(size=(3, 3)) if rng.random() < 0.4 else None,
                 weight=float(rng.random()),
                 config_type=str(rng.choice(["", "water", "Grünkohl [bold]"])),
+                total_charge=float(rng.integers(-2, 3)),
+                charges=rng.normal(size=atoms) if rng.random() < 0.5 else None,
+                dipole=rng.normal(size=3) if rng.random() < 0.5 else None,
             )
         )
     return structures
@@ -99,8 +103,7 @@ def test_sequence_access(path, structures):
         store[len(structures)]
     np.testing.assert_array_equal(store.num_atoms, [len(structure) for structure in structures])
     assert store.label_counts == {
-        name: sum(getattr(structure, name) is not None for structure in structures)
-        for name in ("energy", "forces", "stress")
+        name: sum(getattr(structure, name) is not None for structure in structures) for name in PROPERTIES
     }
 
 
@@ -147,9 +150,8 @@ def test_append_and_metadata(path, structures):
     store = StructureStore(path)
     for found, expected in zip(store, structures + more, strict=True):
         assert_equal(found, expected)
-    assert store.metadata["sources"] == [
-        {"file": "later.xyz", "keys": {"energy": "E", "forces": "forces", "stress": "stress"}, "structures": 5}
-    ]
+    keys = {name: name for name in PROPERTIES} | {"energy": "E", "total_charge": "charge"}
+    assert store.metadata["sources"] == [{"file": "later.xyz", "keys": keys, "structures": 5}]
     assert store.metadata["units"]["energy"] == "eV"
     assert "version" in store.metadata
 
@@ -269,10 +271,55 @@ def test_foreign_and_future_files(path, tmp_path):
         StructureStore(foreign)
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(DataError, match="has format 99, and this version reads format 1"):
+    with pytest.raises(DataError, match="has format 99, and this version reads formats up to 2"):
         StructureStore(path)
     with pytest.raises(FileMissingError, match=r"nowhere\.h5"):
         StructureStore(tmp_path / "nowhere.h5")
+
+
+def write_without_charges(path: Path, structures: list[Structure]) -> None:
+    """A store of the first format, which had no charges."""
+    frames = np.zeros(
+        len(structures),
+        [
+            *(("first_atom", "<i8"), ("atom_count", "<i8"), ("cell", "<f8", (3, 3)), ("pbc", "u1", (3,))),
+            *(("energy", "<f8"), ("stress", "<f8", (3, 3))),
+            *(("has_energy", "u1"), ("has_forces", "u1"), ("has_stress", "u1"), ("weight", "<f8")),
+            ("config_type", "<i4"),
+        ],
+    )
+    atoms = np.zeros(sum(map(len, structures)), [("number", "u1"), ("position", "<f8", (3,)), ("forces", "<f8", (3,))])
+    begin = 0
+    for frame, structure in zip(frames, structures, strict=True):
+        frame["first_atom"], frame["atom_count"] = begin, len(structure)
+        frame["energy"], frame["has_energy"], frame["weight"] = structure.energy, 1, 1.0
+        rows = atoms[begin : begin + len(structure)]
+        rows["number"], rows["position"] = structure.numbers, structure.positions
+        begin += len(structure)
+    with h5py.File(path, "w") as file:
+        file.attrs["format"], file.attrs["format_version"] = "mlip structures", 1
+        file["frames"], file["atoms"] = frames, atoms
+        file["metadata"] = json.dumps({"units": {}, "config_types": [""], "sources": []})
+
+
+def test_a_store_from_before_there_were_charges(tmp_path):
+    old = [
+        Structure(structure.numbers, structure.positions, energy=float(number))
+        for number, structure in enumerate(random_structures(6))
+    ]
+    write_without_charges(tmp_path / "old.h5", old)
+    store = StructureStore(tmp_path / "old.h5")
+    for found, expected in zip(store, old, strict=True):
+        assert_equal(found, expected)
+    assert store.label_counts == {"energy": 6, "forces": 0, "stress": 0, "charges": 0, "dipole": 0}
+    with (
+        pytest.raises(DataError, match="has format 1 and structures are appended in format 2"),
+        StoreWriter(tmp_path / "old.h5", append=True),
+    ):
+        pass
+    write(tmp_path / "new.h5", store)
+    for found, expected in zip(StructureStore(tmp_path / "new.h5"), old, strict=True):
+        assert_equal(found, expected)
 
 
 @pytest.mark.parametrize("spoil", ["missing table", "other columns", "short table", "bad metadata"])

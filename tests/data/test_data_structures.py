@@ -47,6 +47,40 @@ def test_without_keys_labels_are_not_read():
     assert (structure.energy, structure.forces, structure.stress) == (None, None, None)
 
 
+def test_total_charge_charges_and_dipole(tmp_path):
+    atoms = water(charge=-1, dipole=[0.0, 0.5, 1.0])
+    atoms.arrays["charges"] = np.array([-0.8, -0.1, -0.1])
+    structure = Structure.from_atoms(atoms, LabelKeys())
+    assert structure.total_charge == -1.0
+    np.testing.assert_array_equal(structure.charges, [-0.8, -0.1, -0.1])
+    np.testing.assert_array_equal(structure.dipole, [0.0, 0.5, 1.0])
+    # Through a file, where ASE moves charges and dipole into a calculator.
+    ase.io.write(tmp_path / "water.xyz", structure.to_atoms())
+    read = ase.io.read(tmp_path / "water.xyz")
+    again = Structure.from_atoms(read, LabelKeys())
+    assert again.total_charge == -1.0
+    np.testing.assert_allclose(again.charges, structure.charges, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(again.dipole, structure.dipole, rtol=0, atol=1e-8)
+    # What models take of a structure is read without labels too.
+    unlabelled = Structure.from_atoms(atoms)
+    assert unlabelled.total_charge == -1.0
+    assert unlabelled.charges is not None
+    assert unlabelled.dipole is None
+    assert Structure.from_atoms(water(Q=2.0), LabelKeys(total_charge="Q")).total_charge == 2.0
+
+
+def test_a_periodic_structure_has_no_dipole():
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    atoms.info["dipole"] = [1.0, 2.0, 3.0]
+    assert Structure.from_atoms(atoms, LabelKeys()).dipole is None
+
+
+@pytest.mark.parametrize("charge", ["neutral", [1.0, 2.0], True])
+def test_a_total_charge_that_is_no_number_is_refused(charge):
+    with pytest.raises(DataError, match=r"frame 7: the total charge 'charge' is .* one number per structure"):
+        Structure.from_atoms(water(charge=charge), where="frame 7")
+
+
 @pytest.mark.parametrize("value", [VOIGT_STRESS, FULL_STRESS, FULL_STRESS.ravel(), FULL_STRESS.tolist()])
 def test_stress_in_every_notation(value):
     structure = Structure.from_atoms(water(stress=value), LabelKeys())
@@ -153,6 +187,10 @@ def test_an_unused_cell_of_a_molecule_may_be_flat():
         ({"forces": np.zeros((3, 3))}, r"forces has shape \[3, 3\] instead of \[2, 3\]"),
         ({"weight": -1.0}, "the weight is -1"),
         ({"weight": np.nan}, "the weight is nan"),
+        ({"charges": np.array([0.0, np.nan])}, "the charges label of atom 1 is nan"),
+        ({"charges": np.zeros(3)}, r"charges has shape \[3\] instead of \[2\]"),
+        ({"dipole": np.zeros(2)}, r"dipole has shape \[2\] instead of \[3\]"),
+        ({"total_charge": np.inf}, "the total charge is inf"),
     ],
 )
 def test_bad_labels_are_refused(changes, message):

@@ -29,7 +29,9 @@ TINY |= {"radial_hidden": [], "radial_functions": 2}
 
 def same_predictions(first: Potential, second: Potential) -> bool:
     graph = batch(random_structure(1, 5, True), random_structure(2, 3), cutoff=first.cutoff)
-    return all(torch.equal(a, b) for a, b in zip(first(graph, stress=True), second(graph, stress=True), strict=True))
+    return all(
+        torch.equal(a, b) for a, b in zip(first(graph, stress=True)[:4], second(graph, stress=True)[:4], strict=True)
+    )
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from mlip.configuration import parse_config
 from mlip.errors import ConfigError, FileMissingError
-from mlip.training.config import CosineSchedule, LossConfig, PlateauSchedule, load_config
+from mlip.training.config import CosineSchedule, LossConfig, PlateauSchedule, TrainingConfig, load_config
 
 Settings = Callable[..., dict[str, Any]]
 
@@ -134,16 +135,30 @@ def test_stages_change_the_weights_they_name() -> None:
         {"energy": 1, "forces": 10, "stages": [{"epoch": 5, "energy": 100}, {"epoch": 8, "forces": 1, "stress": 2}]}
     )
     assert [loss.weights(epoch) for epoch in (1, 4, 5, 7, 8, 99)] == [
-        (1, 10, 0),
-        (1, 10, 0),
-        (100, 10, 0),
-        (100, 10, 0),
-        (100, 1, 2),
-        (100, 1, 2),
+        (1, 10, 0, 0, 0),
+        (1, 10, 0, 0, 0),
+        (100, 10, 0, 0, 0),
+        (100, 10, 0, 0, 0),
+        (100, 1, 2, 0, 0),
+        (100, 1, 2, 0, 0),
     ]
-    assert loss.largest_weights() == {"energy": 100, "forces": 10, "stress": 2}
+    assert loss.largest_weights() == {"energy": 100, "forces": 10, "stress": 2, "charges": 0, "dipole": 0}
 
 
 def test_stages_out_of_order(write: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match="order of their epochs"):
         load_config(write(loss={"stages": [{"epoch": 5}, {"epoch": 3}]}))
+
+
+@pytest.mark.parametrize("long_range", [None, {"charges": "fixed"}])
+@pytest.mark.parametrize("name", ["charges", "dipole"])
+def test_losses_of_charges_need_charges_that_are_learnt(long_range: Any, name: str) -> None:
+    values = {
+        "model": {"architecture": "mace", "long_range": long_range},
+        "data": {"train": "a.xyz"},
+        "loss": {name: 1.0},
+    }
+    with pytest.raises(ConfigError, match=rf"loss\.{name} has weight and the model's charges are (none|fixed)"):
+        parse_config(TrainingConfig, values, "the test")
+    values["model"]["long_range"] = {"charges": "predicted"}
+    assert parse_config(TrainingConfig, values, "the test").loss.largest_weights()[name] == 1.0

@@ -28,6 +28,8 @@ def random_structures(seed: int, count: int) -> list[Structure]:
                 energy=rng.normal() if i % 4 else None,
                 forces=rng.normal(size=(atoms, 3)) if i % 3 else None,
                 stress=rng.normal(size=(3, 3)) if i % 2 else None,
+                charges=rng.normal(size=atoms) if i % 5 else None,
+                dipole=rng.normal(size=3) if i % 3 != 1 else None,
                 weight=float(rng.uniform(0.5, 2)),
             )
         )
@@ -39,7 +41,7 @@ def random_prediction(structures: Sequence[Structure], seed: int) -> Prediction:
     generator = torch.Generator().manual_seed(seed)
     atoms, count = sum(map(len, structures)), len(structures)
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()  # noqa: E731
-    return Prediction(draw(count), draw(atoms), draw(atoms, 3), draw(count, 3, 3))
+    return Prediction(draw(count), draw(atoms), draw(atoms, 3), draw(count, 3, 3), draw(atoms), draw(count, 3))
 
 
 def loss_of(error: float, kind: str, delta: float) -> float:
@@ -50,11 +52,11 @@ def loss_of(error: float, kind: str, delta: float) -> float:
 
 
 def expected_sums(structures: Sequence[Structure], prediction: Prediction, kind: str, delta: float) -> np.ndarray:
-    """Rows loss, |error|, error², number; columns energy per atom, forces, stress; one component at a time."""
-    sums = np.zeros((4, 3))
+    """Rows loss, |error|, error², number; columns energy per atom, forces, stress, charges, dipole; by component."""
+    sums = np.zeros((4, 5))
     first = 0
     for i, structure in enumerate(structures):
-        errors: list[list[float]] = [[], [], []]
+        errors: list[list[float]] = [[], [], [], [], []]
         if structure.energy is not None:
             errors[0] = [(prediction.energy[i].item() - structure.energy) / len(structure)]
         if structure.forces is not None:
@@ -62,6 +64,11 @@ def expected_sums(structures: Sequence[Structure], prediction: Prediction, kind:
             errors[1] = difference.ravel().tolist()
         if structure.stress is not None:
             errors[2] = (prediction.stress[i].detach().numpy() - structure.stress).ravel().tolist()
+        if structure.charges is not None:
+            part = prediction.charges[first : first + len(structure)].detach().numpy()
+            errors[3] = (part - structure.charges).tolist()
+        if structure.dipole is not None:
+            errors[4] = (prediction.dipole[i].detach().numpy() - structure.dipole).tolist()
         for column, values in enumerate(errors):
             for error in values:
                 sums[:, column] += [structure.weight * loss_of(error, kind, delta), abs(error), error**2, 1]
@@ -88,7 +95,7 @@ def test_loss_by_hand() -> None:
     prediction = Prediction(energy, energy, torch.full((3, 3), 0.1, dtype=torch.float64), None)
     batch = collate_graphs([build_graph(structure, 3.0) for structure in structures])
     sums = error_sums(prediction, batch, "mse", 1.0)
-    loss = weighted_loss(sums.loss, sums.components, torch.tensor([1.0, 10.0, 7.0], dtype=torch.float64))
+    loss = weighted_loss(sums.loss, sums.components, torch.tensor([1.0, 10.0, 7.0, 1.0, 1.0], dtype=torch.float64))
     in_energy = (1.0**2 + 3 * 0.5**2) / 2
     in_forces = (6 * 0.01 + 3 * 3 * 0.01) / 9
     assert loss.item() == pytest.approx(in_energy + 10 * in_forces, rel=1e-12)
@@ -99,11 +106,13 @@ def test_missing_labels_have_zero_gradient_and_stay_in_the_graph() -> None:
     prediction = random_prediction(structures, 3)
     batch = collate_graphs([build_graph(structure, 3.0) for structure in structures])
     sums = error_sums(prediction, batch, "mse", 1.0)
-    weighted_loss(sums.loss, sums.components, torch.ones(3, dtype=torch.float64)).backward()
+    weighted_loss(sums.loss, sums.components, torch.ones(5, dtype=torch.float64)).backward()
     for tensor, labelled in (
         (prediction.energy, batch.has_energy),
         (prediction.forces, batch.has_forces[batch.batch]),
         (prediction.stress, batch.has_stress),
+        (prediction.charges, batch.has_charges[batch.batch]),
+        (prediction.dipole, batch.has_dipole),
     ):
         assert bool(torch.isfinite(tensor.grad).all())
         assert bool((tensor.grad[~labelled] == 0).all())
@@ -115,7 +124,7 @@ def test_nothing_labelled_gives_zero_not_nan() -> None:
     prediction = random_prediction([structure], 0)
     batch = collate_graphs([build_graph(structure, 3.0)])
     sums = error_sums(prediction, batch, "huber", 0.01)
-    loss = weighted_loss(sums.loss, sums.components, torch.ones(3, dtype=torch.float64))
+    loss = weighted_loss(sums.loss, sums.components, torch.ones(5, dtype=torch.float64))
     loss.backward()
     assert loss.item() == 0.0
     assert bool((prediction.forces.grad == 0).all())
@@ -125,7 +134,7 @@ def test_shares_of_a_batch_add_up_to_it() -> None:
     """What two processes compute from their shares is the loss and the gradient of the whole batch."""
     structures = random_structures(4, 11)
     whole = random_prediction(structures, 5)
-    weights = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
+    weights = torch.tensor([1.0, 10.0, 100.0, 3.0, 0.3], dtype=torch.float64)
     sums = error_sums(whole, collate_graphs([build_graph(s, 3.0) for s in structures]), "huber", 0.5)
     weighted_loss(sums.loss, sums.components, weights).backward()
 
@@ -134,9 +143,8 @@ def test_shares_of_a_batch_add_up_to_it() -> None:
     for rank in range(2):
         chosen = list(range(rank, len(structures), 2))
         rows = np.concatenate([np.arange(atoms[i], atoms[i + 1]) for i in chosen])
-        part = Prediction(
-            *(x.detach()[i].clone().requires_grad_() for x, i in zip(whole, (chosen, rows, rows, chosen), strict=True))
-        )
+        choices = (chosen, rows, rows, chosen, rows, chosen)
+        part = Prediction(*(x.detach()[i].clone().requires_grad_() for x, i in zip(whole, choices, strict=True)))
         batch = collate_graphs([build_graph(structures[i], 3.0) for i in chosen])
         parts.append((part, rows, error_sums(part, batch, "huber", 0.5)))
     count = sum(part_sums.components for *_, part_sums in parts)
