@@ -11,6 +11,7 @@ from scipy.special import erf
 from mlip.electrostatics.format import ChebyshevTucker
 from mlip.errors import ConfigError, MLIPError, StructureError
 
+BALL = torch.tensor([0.63, 0.73, 0.27], dtype=torch.float64)
 COULOMB = units.Hartree * units.Bohr
 
 
@@ -84,6 +85,17 @@ def test_charges_of_a_crystal_cancel_without_loss() -> None:
     assert np.abs(exact).max() < 3 < COULOMB * np.abs(charges).sum() / 100
     np.testing.assert_allclose(field(points), exact, rtol=0, atol=1e-5)
     assert max(field.ranks) <= 10
+
+
+def test_charges_that_nearly_coincide_leave_the_accurate_field_of_dipoles() -> None:
+    """Opposite charges 1e-5 Å apart: what is left of them is 1e-5 of their fields."""
+    positions, _ = cloud(100, 6.0)
+    pairs = np.concatenate([positions, positions + 1e-5])
+    charges = np.repeat([1.0, -1.0], 100)
+    field = ChebyshevTucker.from_charges(pairs, charges, alpha=0.3, degree=29, tolerance=1e-7)
+    points = inside(field, 300)
+    exact = direct_sum(points.numpy(), pairs, charges, 0.3)
+    np.testing.assert_allclose(field(points), exact, rtol=0, atol=2e-6 * np.abs(exact).max())
 
 
 def test_the_field_at_a_charge_and_its_gradient_are_those_of_a_gaussian() -> None:
@@ -291,6 +303,8 @@ def test_bad_charges_and_arguments_are_refused(changes: dict[str, object], messa
         (lambda points: 1.0, "not float"),
         (lambda points: 1 / (points[:, 0] - 0.5), r"not finite at \[0.5"),
         (lambda points: (points[:, 1] - 0.3).abs(), "along axis 1 do not resolve"),
+        # A kink round a small ball, which no line looked at meets.
+        (lambda points: torch.relu(0.01 - (points - BALL).square().sum(dim=1)) + points[:, 0], "the error is still"),
         (lambda points: torch.sin(900 * points[:, 0] * points[:, 1] * points[:, 2] ** 2), "do not resolve|GiB"),
     ],
 )

@@ -111,18 +111,18 @@ def test_reduced_decomposition_of_a_canonical_tensor() -> None:
     assert float((tensor.full() - full).norm()) < 1e-13 * float(full.norm())
 
 
-@pytest.mark.parametrize("left", [1e-2, 1e-5])
+@pytest.mark.parametrize("left", [1e-4, 1e-7])
 def test_terms_that_cancel_leave_an_accurate_rest(left: float) -> None:
-    """Each term appears with both signs, so that only a small rest, of other vectors, is the tensor."""
+    """Each term appears with both signs, so that only a small rest, of quite other vectors, is the tensor."""
     generator = torch.Generator().manual_seed(7)
     decay = 0.3 ** torch.arange(30, dtype=torch.float64)[:, None]
     large = [decay * torch.randn(30, 50, dtype=torch.float64, generator=generator) for _ in range(3)]
-    small = [decay * torch.randn(30, 50, dtype=torch.float64, generator=generator) for _ in range(3)]
+    small = [decay.flip(0) * torch.randn(30, 50, dtype=torch.float64, generator=generator) for _ in range(3)]
     columns = [torch.cat([a, a, b], dim=1) for a, b in zip(large, small, strict=True)]
     weights = torch.cat([torch.ones(50), -torch.ones(50), left * torch.ones(50)]).double()
     full = left * torch.einsum("ak,bk,ck->abc", *small)
     tensor = reduced_hosvd(weights, columns, 1e-6)
-    assert float((tensor.full() - full).norm()) < 1e-7 * float(full.norm())
+    assert float((tensor.full() - full).norm()) < 1e-6 * float(full.norm())
 
 
 def test_sum_of_products_in_chunks() -> None:

@@ -23,6 +23,7 @@ from mlip.errors import ConfigError
 _COULOMB = units.Hartree * units.Bohr  # V·Å/e
 _MARGIN = 3.0  # Å around charges
 _SAMPLES = 512  # points at which errors are measured
+_ATTEMPTS = 4  # at functions that the lines first looked at say too little of
 
 
 class ChebyshevTucker:
@@ -167,11 +168,15 @@ class ChebyshevTucker:
             )
         allowed = 10 * tolerance * float(exact.abs().max())
         degrees = sampled_degrees(evaluate, corners, tolerance)
-        while True:
+        for _ in range(_ATTEMPTS):
             field = cls._compressed(interpolate(evaluate, corners, degrees), corners, tolerance, points, exact)
             if field.error_estimate <= allowed:
                 return field
-            degrees = checked_degrees([3 * count // 2 + 1 for count in degrees])
+            degrees = checked_degrees([max(33, 2 * count) for count in degrees])
+        raise ConfigError(
+            f"At degrees {field.degrees} the error is still {field.error_estimate:.1e}, more than {allowed:.1e}: the "
+            "function is not smooth; choose a smaller box, a larger tolerance, or give a degree."
+        )
 
     @classmethod
     def _compressed(
