@@ -7,13 +7,11 @@ energies stay finite where atoms meet and at bonded distances are those of overl
 
 import math
 
-import ase.units
 import torch
 from torch import Tensor
 
+from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip_kernels.segment_sum import segment_sum
-
-COULOMB_CONSTANT = ase.units.Hartree * ase.units.Bohr  # eV Å/e²
 
 
 def self_potential(charges: Tensor, widths: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ Charges are Gaussians, whose energy is that of point charges by `CoulombSolver` 
 model's own edges. All of it is computed in float64: energies of charges cancel to a thousandth of themselves.
 """
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -149,9 +148,7 @@ class LongRange(nn.Module):
 
     def _problem(self, hardness: Tensor, system: ChargedSystem) -> EquilibrationProblem:
         def operator(charges: Tensor) -> Tensor:
-            with torch.no_grad(), warnings.catch_warnings():
-                # Of a charged cell the solver warns when the energy is computed.
-                warnings.simplefilter("ignore")
+            with torch.no_grad():
                 return hardness * charges + self._potential(charges, system)
 
         diagonal = hardness + self_potential(torch.ones_like(hardness), self._widths(system.elements).detach())
