@@ -30,6 +30,8 @@ from mlip_kernels.segment_sum import segment_sum
 # The widest charges, in cutoffs: erfc is 2e-5 at the cutoff then, and what the envelope takes away 6e-4 at most.
 _LARGEST_WIDTH = 1.0 / 6.0
 _ENVELOPE_ONSET = 0.8
+# Trainable widths approach the largest but do not reach it, and start below, where they still can be moved.
+_LARGEST_INITIAL_SHARE = 0.9
 # What an output of one means: e for charges, V for electronegativities, V/e for hardnesses.
 _CHARGE_UNIT = 0.1
 
@@ -92,10 +94,15 @@ class LongRange(nn.Module):
         self.cutoff = cutoff
         self.solver = CoulombSolver(tolerance=config.tolerance, cutoff=None, method=config.method)
         radii = [ase.data.covalent_radii[ase.data.atomic_numbers[symbol]] for symbol in elements]
-        widths = [config.widths.get(symbol, radius) for symbol, radius in zip(elements, radii, strict=True)]
-        limited = torch.tensor(widths, dtype=torch.float64).clamp(max=_LARGEST_WIDTH * cutoff)
-        self.log_widths = nn.Parameter(limited.log()) if config.trainable_widths else None
-        self.widths = None if config.trainable_widths else ElementValues(limited.tolist())
+        given = [config.widths.get(symbol, radius) for symbol, radius in zip(elements, radii, strict=True)]
+        self.largest_width = _LARGEST_WIDTH * cutoff
+        widths = torch.tensor(given, dtype=torch.float64)
+        self.widths = self.width_logits = None
+        if config.trainable_widths:
+            share = (widths / self.largest_width).clamp(max=_LARGEST_INITIAL_SHARE)
+            self.width_logits = nn.Parameter(torch.logit(share))
+        else:
+            self.widths = ElementValues(widths.clamp(max=self.largest_width).tolist())
         if config.charges != "fixed":
             outputs = 1 if config.charges == "predicted" else 2
             self.biases = nn.Parameter(torch.zeros(len(elements), outputs))
@@ -168,9 +175,10 @@ class LongRange(nn.Module):
     def _widths(self, elements: Tensor) -> Tensor:
         """Standard deviations of the atoms' charges, Å, float64 [atoms]."""
         if self.widths is not None:
-            return self.widths(elements)
-        assert self.log_widths is not None
-        return self.log_widths.to(torch.float64).exp().clamp(max=_LARGEST_WIDTH * self.cutoff)[elements]
+            fixed: Tensor = self.widths(elements)
+            return fixed
+        assert self.width_logits is not None
+        return self.largest_width * self.width_logits.to(torch.float64).sigmoid()[elements]
 
 
 def charged_system(
