@@ -275,7 +275,7 @@ def singular_values(tensor: Canonical) -> Iterator[np.ndarray]:
 
 def save(figure: Figure, path: Path) -> None:
     with written_beside(path) as unfinished:
-        figure.savefig(unfinished, dpi=150, format="png", bbox_inches="tight")
+        figure.savefig(unfinished, dpi=110, format="png", bbox_inches="tight")
     print(f"{path}", flush=True)
 
 
@@ -304,7 +304,7 @@ def draw_errors(
     panels[1, 2].loglog(numbers, memory[0] * np.array(numbers) / numbers[0], "k:", linewidth=1, label="∝ N")
     panels[1, 2].set(xlabel="random charges N", title="Memory and building time against N")
     for axes in panels.flat:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, ncols=2 if len(axes.lines) > 3 else 1)
     return figure
 
 
