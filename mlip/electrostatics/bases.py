@@ -15,6 +15,11 @@ class Basis(Protocol):
     """Functions of a coordinate."""
 
     @property
+    def degree(self) -> int:
+        """Highest degree of a polynomial, or highest multiple of a phase."""
+        ...
+
+    @property
     def rank(self) -> int:
         """Number of functions."""
         ...
@@ -29,6 +34,11 @@ class PeriodicBasis:
     """1, cos 2πs … cos 2π(count−1)s, sin 2πs … sin 2π(count−1)s of a fractional coordinate s."""
 
     count: int
+
+    @property
+    def degree(self) -> int:
+        """Highest multiple of a phase."""
+        return self.count - 1
 
     @property
     def rank(self) -> int:
@@ -54,6 +64,11 @@ class OpenBasis:
         self.projection = projection
         self.centre = centre
         self.half = half
+
+    @property
+    def degree(self) -> int:
+        """Highest degree of a polynomial."""
+        return self.projection.shape[0] - 1
 
     @property
     def rank(self) -> int:

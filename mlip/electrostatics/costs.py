@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from mlip.electrostatics.boxes import interval
 from mlip.electrostatics.inputs import Periodicity
 from mlip.electrostatics.open_axis import polynomial_count
+from mlip.electrostatics.pairs import SKIN
 from mlip.electrostatics.separation import Separation
 
 # Measured in float64 on one thread of a server CPU with AVX-512; only their ratios decide.
@@ -16,8 +18,6 @@ _SECONDS_PER_WAVE = 5e-8  # of one charge
 _SECONDS_PER_CALL = 1.5e-3  # of the many small operations of a separated sum
 # In dynamics a list serves for about so many steps.
 _STEPS_PER_LIST = 10
-# The rank of a compressed basis, per Chebyshev polynomial.
-_RANK_PER_POLYNOMIAL = 0.65
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def direct_cost(size: SystemSize) -> Cost:
 
 def short_range_cost(size: SystemSize, separation: Separation) -> Cost:
     """Of the pairs nearer than the cutoff."""
-    sphere = 4 / 3 * math.pi * separation.cutoff**3
-    pairs = size.charges * min(size.charges * sphere / size.volume, sphere / size.volume * size.charges)
+    sphere = 4 / 3 * math.pi * (separation.cutoff + SKIN) ** 3
+    pairs = float(size.charges) ** 2 * sphere / size.volume
     if not any(size.pbc):
         pairs = min(pairs, float(size.charges) ** 2)
     seconds = pairs * (_SECONDS_PER_SCREENED_PAIR * size.channels + _SECONDS_PER_LISTED_PAIR / _STEPS_PER_LIST)
@@ -90,7 +90,7 @@ def estimated_counts(size: SystemSize, separation: Separation) -> tuple[int, int
     first, second, third = (
         math.ceil(separation.highest_wave_number * length / (2 * math.pi)) + 1
         if periodic
-        else polynomial_count(separation.alpha, length, separation.tolerance)
+        else polynomial_count(separation.alpha, interval(0.0, length).length, separation.tolerance)
         for periodic, length in zip(size.pbc, size.lengths, strict=True)
     )
     return first, second, third
@@ -99,8 +99,8 @@ def estimated_counts(size: SystemSize, separation: Separation) -> tuple[int, int
 def estimated_ranks(size: SystemSize, separation: Separation) -> tuple[int, int, int]:
     """Functions in the basis of each direction."""
     first, second, third = (
-        2 * count - 1 if periodic else math.ceil(_RANK_PER_POLYNOMIAL * count)
-        for periodic, count in zip(size.pbc, estimated_counts(size, separation), strict=True)
+        2 * count - 1 if periodic else _estimated_open_rank(length, separation)
+        for periodic, count, length in zip(size.pbc, estimated_counts(size, separation), size.lengths, strict=True)
     )
     return first, second, third
 
@@ -109,5 +109,15 @@ def estimated_nodes(size: SystemSize, separation: Separation) -> int:
     """Gaussians of the long-range kernel."""
     if all(size.pbc):
         return 0
-    digits = math.log10(1 / separation.tolerance)
-    return round(2.5 * digits + 1) if not any(size.pbc) else round(4 * digits)
+    scales = math.log2(max(separation.alpha * max(size.lengths), 2.0))
+    return round(_digits(separation) * ((0.9 if not any(size.pbc) else 2.0) + 0.46 * scales))
+
+
+def _estimated_open_rank(length: float, separation: Separation) -> int:
+    """What the singular value decomposition finds, within some 20 %."""
+    waves = separation.highest_wave_number * interval(0.0, length).length / 2
+    return round(0.56 * waves + 0.75 * _digits(separation) + 2)
+
+
+def _digits(separation: Separation) -> float:
+    return math.log10(1 / separation.tolerance)

@@ -5,7 +5,7 @@ is for small periodic cells, and to check others.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.frame import Frame
 from mlip.electrostatics.inputs import ChargedStructures
+from mlip.electrostatics.plan import Plan
 from mlip.electrostatics.separation import Separation
 
 
@@ -29,6 +30,11 @@ class EwaldSum:
     structures: ChargedStructures
     frame: Frame
     separation: Separation
+
+    def described(self, plan: Plan) -> Plan:
+        """A plan with the wave vectors that are used."""
+        first, second, third = (count - 1 for count in self.separation.harmonics(self.frame))
+        return replace(plan, degrees=(first, second, third))
 
     def energies(self) -> Tensor:
         """Long-range energy with self energy and background, eV [1, channels]."""

@@ -14,7 +14,7 @@ from mlip.electrostatics.inputs import ChargedStructures, Periodicity
 from mlip.electrostatics.long_range_kernels import LongRangeKernel, MixedKernel, PeriodicKernel
 from mlip.electrostatics.open_axis import OpenAxis, polynomial_count
 from mlip.electrostatics.separable import SeparableSum
-from mlip.electrostatics.separation import Separation, gaussian_nodes, open_axes
+from mlip.electrostatics.separation import Separation, gaussian_nodes, open_axes, rounded_down
 from mlip.errors import StructureError
 
 _MOST_KEPT = 32
@@ -101,7 +101,8 @@ class Expansions:
         self, separation: Separation, frame: Frame, intervals: list[Interval]
     ) -> tuple[Tensor, Tensor, list[OpenAxis]]:
         lengths = tuple(place.length for place in intervals)
-        key = (separation, frame.inverse.detach().cpu().numpy().tobytes() if frame.periodic else None, lengths)
+        smallest = [rounded_down(float(length)) for length in frame.reciprocal.detach().norm(dim=1)]
+        key = (separation, tuple(smallest), rounded_down(float(frame.measure.detach())), lengths)
         if key not in self._axes:
             self._check_memory(separation, lengths)
             exponents, weights = gaussian_nodes(separation, frame, intervals)

@@ -22,9 +22,11 @@ class LongRangeKernel(Protocol):
 
     Attributes:
         constant: Whether it is not to be differentiated, the cell being given.
+        nodes: Gaussians it is a sum of; 0 if it is none.
     """
 
     constant: bool
+    nodes: int
 
     def apply(self, moments: Tensor) -> Tensor:
         """The potential's coefficients of the moments of charges."""
@@ -73,6 +75,8 @@ def apply_kernel(kernel: LongRangeKernel, moments: Tensor) -> Tensor:
 class PeriodicKernel:
     """All directions periodic, any cells: (4π/V) exp(−k²/4α²)/k², without k = 0. Ewald, Ann. Phys. 369, 253 (1921)."""
 
+    nodes = 0
+
     def __init__(self, frames: list[Frame], counts: tuple[int, int, int], alpha: float) -> None:
         """Of structures with the same numbers of harmonics along each direction."""
         metrics = torch.stack([frame.reciprocal @ frame.reciprocal.T for frame in frames])
@@ -107,6 +111,7 @@ class MixedKernel:
     ) -> None:
         """Of one structure with `counts` harmonics along periodic directions and `axes` along open ones."""
         self.periodic = len(counts)
+        self.nodes = len(exponents)
         self.constant = not frame.inverse.requires_grad
         like = frame.inverse
         self.matrices = [axis.matrices.to(like) for axis in axes]

@@ -14,7 +14,7 @@ from mlip.electrostatics.inputs import ChargedStructures, coincidence
 from mlip_kernels.coulomb_pairs import screened_potential
 
 _LEAST_DISTANCE = 1e-6  # Å
-_SKIN = 1.0  # Å
+SKIN = 0.5  # Å
 _MOST_KEPT = 8
 
 
@@ -87,37 +87,25 @@ def short_range_potentials(structures: ChargedStructures, pairs: PairList, alpha
 class KeptPairs:
     """Pair lists that serve again while nothing has moved far.
 
-    The first list for a system holds the pairs nearer than the cutoff. Where the same system comes back, moved, the
-    next list reaches farther by a skin, and serves until a charge has moved by half of it. A pair beyond the cutoff
-    adds less than the tolerance allows, and makes the sum more accurate.
+    They reach farther than the cutoff by a skin, and serve until a charge has moved by half of it. What pairs beyond
+    the cutoff add is less than the tolerance, and makes the sum more accurate; which of them are in the list must not
+    change under a finite difference or round a closed loop, and does not.
     """
 
     def __init__(self) -> None:
-        self._lists: OrderedDict[Hashable, _KeptList] = OrderedDict()
+        self._lists: OrderedDict[Hashable, tuple[Tensor, PairList]] = OrderedDict()
 
     def pairs(self, structures: ChargedStructures, cutoff: float) -> PairList:
         """A list that holds all pairs nearer than the cutoff in Å."""
         positions = structures.positions.detach()
         cells = structures.cells.detach().cpu().numpy().tobytes()
-        key = (structures.pbc, structures.bounds, cutoff, positions.device)
+        key = (structures.pbc, structures.bounds, cells, cutoff, positions.device)
         kept = self._lists.get(key)
-        skin = 0.0
-        if kept is not None and kept.cells == cells:
-            moved = float((positions - kept.positions).square().sum(1).max().sqrt()) if len(positions) else 0.0
-            if moved <= kept.skin / 2:
-                return kept.pairs
-            skin = _SKIN if moved <= _SKIN else 0.0
-        pairs = pair_list(structures, cutoff + skin)
-        self._lists[key] = _KeptList(pairs, positions.clone(), cells, skin)
+        if kept is not None and float((positions - kept[0]).square().sum(1).max().sqrt()) <= SKIN / 2:
+            return kept[1]
+        pairs = pair_list(structures, cutoff + SKIN)
+        self._lists[key] = positions.clone(), pairs
         self._lists.move_to_end(key)
         while len(self._lists) > _MOST_KEPT:
             self._lists.popitem(last=False)
         return pairs
-
-
-@dataclass(frozen=True)
-class _KeptList:
-    pairs: PairList
-    positions: Tensor
-    cells: bytes
-    skin: float

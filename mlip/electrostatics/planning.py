@@ -23,16 +23,24 @@ from mlip.errors import StructureError
 # Cutoffs that are tried where none is given, Å.
 _CUTOFFS = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0, 17.0, 20.0)
 _GIB = 2**30
-_NAMES = {"direct": "the sum over all pairs", "ewald": "ewald", "chebyshev_tucker": "chebyshev_tucker"}
+_ROUNDING = 1e-15
+_MOST_KEPT = 1000
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to compute a structure."""
+    """A way to compute a structure: a method, and its range separation if it has one."""
 
     method: Method
     separation: Separation | None
-    cost: Cost
+
+    def cost(self, size: SystemSize) -> Cost:
+        """What it is predicted to take."""
+        if self.separation is None:
+            return direct_cost(size)
+        near = short_range_cost(size, self.separation)
+        far = (ewald_cost if self.method == "ewald" else separable_cost)(size, self.separation)
+        return Cost(near.flops + far.flops, near.seconds + far.seconds, near.memory_bytes + far.memory_bytes)
 
 
 class Planner:
@@ -44,7 +52,7 @@ class Planner:
         self.cutoff = cutoff
         self.method = method
         self.memory = memory
-        self._chosen: dict[SystemSize, Plan] = {}
+        self._chosen: dict[SystemSize, tuple[Candidate, str]] = {}
 
     def plan(self, size: SystemSize) -> Plan:
         """The cheapest way that is allowed.
@@ -54,36 +62,37 @@ class Planner:
         """
         rounded = _rounded(size)
         if rounded not in self._chosen:
-            if len(self._chosen) > 1000:
+            if len(self._chosen) > _MOST_KEPT:
                 self._chosen.clear()
             self._chosen[rounded] = self._choose(rounded)
-        return self._chosen[rounded]
+        candidate, reason = self._chosen[rounded]
+        return self._plan_of(size, candidate, reason)
 
-    def _choose(self, size: SystemSize) -> Plan:
+    def _choose(self, size: SystemSize) -> tuple[Candidate, str]:
+        """The way for a size, and why."""
         self._check_method(size)
-        candidates = list(self._candidates(size))
-        fitting = [candidate for candidate in candidates if candidate.cost.memory_bytes <= self.memory]
+        costs = {candidate: candidate.cost(size) for candidate in self._candidates(size)}
+        fitting = {candidate: cost for candidate, cost in costs.items() if cost.memory_bytes <= self.memory}
         if not fitting:
-            least = min(candidate.cost.memory_bytes for candidate in candidates)
+            least = min(cost.memory_bytes for cost in costs.values())
             lengths = " × ".join(f"{length:.0f}" for length in size.lengths)
             raise StructureError(
                 f"The box of {lengths} Å would take {least / _GIB:.3g} GiB and {self.memory / _GIB:.3g} GiB are "
                 "allowed: raise the memory, the cutoff or the tolerance."
             )
-        best = min(fitting, key=lambda candidate: candidate.cost.seconds)
-        return self._plan_of(size, best, self._reason(best, fitting))
+        best = min(fitting, key=lambda candidate: fitting[candidate].seconds)
+        return best, self._reason(best, fitting)
 
     def _candidates(self, size: SystemSize) -> Iterator[Candidate]:
         methods = (self.method,) if self.method != "auto" else ("direct", "ewald", "chebyshev_tucker")
         if "direct" in methods and not any(size.pbc):
-            yield Candidate("direct", None, direct_cost(size))
+            yield Candidate("direct", None)
         for cutoff in (self.cutoff,) if self.cutoff is not None else _CUTOFFS:
             separated = separation(self.tolerance, cutoff)
-            near = short_range_cost(size, separated)
             if "ewald" in methods and all(size.pbc):
-                yield Candidate("ewald", separated, _total(near, ewald_cost(size, separated)))
+                yield Candidate("ewald", separated)
             if "chebyshev_tucker" in methods:
-                yield Candidate("chebyshev_tucker", separated, _total(near, separable_cost(size, separated)))
+                yield Candidate("chebyshev_tucker", separated)
 
     def _check_method(self, size: SystemSize) -> None:
         axes = text_of(size.pbc)
@@ -97,25 +106,24 @@ class Planner:
                 f"{axes}; take 'auto'."
             )
 
-    def _reason(self, best: Candidate, fitting: list[Candidate]) -> str:
+    def _reason(self, best: Candidate, fitting: dict[Candidate, Cost]) -> str:
         if self.method != "auto":
             return "asked for"
         quickest: dict[str, float] = {}
-        for candidate in fitting:
-            quickest.setdefault(candidate.method, math.inf)
-            quickest[candidate.method] = min(quickest[candidate.method], candidate.cost.seconds)
-        others = [f"{_NAMES[name]} {seconds * 1e3:.3g} ms" for name, seconds in quickest.items() if name != best.method]
-        against = f", {', '.join(others)}" if others else ""
-        return f"predicted to take {best.cost.seconds * 1e3:.3g} ms{against}"
+        for candidate, cost in fitting.items():
+            quickest[candidate.method] = min(cost.seconds, quickest.get(candidate.method, math.inf))
+        names = sorted(quickest, key=lambda name: quickest[name])
+        times = [f"{name} {quickest[name] * 1e3:.3g} ms" for name in names]
+        return f"predicted times: {', '.join(times)}"
 
     def _plan_of(self, size: SystemSize, candidate: Candidate, reason: str) -> Plan:
-        separated = candidate.separation
-        counts, ranks, nodes = (0, 0, 0), (0, 0, 0), 0
+        cost, separated = candidate.cost(size), candidate.separation
+        degrees, ranks, nodes = (0, 0, 0), (0, 0, 0), 0
         if separated is not None:
             first, second, third = estimated_counts(size, separated)
-            counts = (first - 1, second - 1, third - 1)
-            if candidate.method == "chebyshev_tucker":
-                ranks, nodes = estimated_ranks(size, separated), estimated_nodes(size, separated)
+            degrees = (first - 1, second - 1, third - 1)
+        if separated is not None and candidate.method == "chebyshev_tucker":
+            ranks, nodes = estimated_ranks(size, separated), estimated_nodes(size, separated)
         return Plan(
             method=candidate.method,
             reason=reason,
@@ -123,18 +131,14 @@ class Planner:
             charges=size.charges,
             cutoff=None if separated is None else separated.cutoff,
             alpha=None if separated is None else separated.alpha,
-            degrees=counts,
+            degrees=degrees,
             ranks=ranks,
             nodes=nodes,
-            predicted_error=1e-15 if separated is None else self.tolerance,
-            memory_bytes=candidate.cost.memory_bytes,
-            flops=candidate.cost.flops,
-            seconds=candidate.cost.seconds,
+            predicted_error=_ROUNDING if separated is None else self.tolerance,
+            memory_bytes=cost.memory_bytes,
+            flops=cost.flops,
+            seconds=cost.seconds,
         )
-
-
-def _total(first: Cost, second: Cost) -> Cost:
-    return Cost(first.flops + second.flops, first.seconds + second.seconds, first.memory_bytes + second.memory_bytes)
 
 
 def _rounded(size: SystemSize) -> SystemSize:

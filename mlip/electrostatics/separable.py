@@ -6,7 +6,7 @@ derivatives of this energy, however coarse the basis.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.frame import Frame
 from mlip.electrostatics.inputs import ChargedStructures
 from mlip.electrostatics.long_range_kernels import LongRangeKernel, apply_kernel, quadratic_energy
+from mlip.electrostatics.plan import Plan
 from mlip_kernels.separable_moments import separable_evaluation, separable_moments
 
 Bases = tuple[Basis, Basis, Basis]
@@ -38,6 +39,17 @@ class SeparableSum:
     bases: Bases
     kernel: LongRangeKernel
     alpha: float
+
+    def described(self, plan: Plan) -> Plan:
+        """A plan with the bases that are used, in the order of the cell's directions."""
+        order = sorted(range(3), key=lambda axis: not plan.pbc[axis])  # periodic directions come first in a frame
+        first, second, third = (self.bases[order.index(axis)] for axis in range(3))
+        return replace(
+            plan,
+            degrees=(first.degree, second.degree, third.degree),
+            ranks=(first.rank, second.rank, third.rank),
+            nodes=self.kernel.nodes,
+        )
 
     def energies(self) -> Tensor:
         """Long-range energies with self energy and background, eV [structures, channels]."""

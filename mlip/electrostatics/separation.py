@@ -13,8 +13,8 @@ from mlip.electrostatics.quadrature import gaussian_sum
 
 # Errors of the parts add up to the tolerance.
 _SAFETY = 0.3
-# Cells that differ by less than this share exponents, which must not follow a cell that moves.
-_CELLS_PER_DOUBLING = 4
+# Bases and exponents must not follow a cell that moves: they are made for sizes from a coarse scale.
+_SIZES_PER_DOUBLING = 4
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ def separation(tolerance: float, cutoff: float) -> Separation:
     return Separation(math.sqrt(math.log(1 / part)) / cutoff, cutoff, part)
 
 
+def rounded_down(size: float) -> float:
+    """A size from a coarse scale, the next below."""
+    return 2.0 ** (math.floor(math.log2(size) * _SIZES_PER_DOUBLING) / _SIZES_PER_DOUBLING)
+
+
 def gaussian_nodes(
     separation: Separation, frame: Frame, intervals: list[Interval]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,9 +60,7 @@ def gaussian_nodes(
     radius = math.sqrt(sum(interval.length**2 for interval in intervals))
     if frame.periodic == 0:
         return gaussian_sum(separation.alpha, radius, separation.tolerance)
-    smallest = frame.reciprocal.detach().norm(dim=1).min().item()
-    # Rounded down, so that exponents do not move with the cell.
-    smallest = 2.0 ** (math.floor(math.log2(smallest) * _CELLS_PER_DOUBLING) / _CELLS_PER_DOUBLING)
+    smallest = rounded_down(frame.reciprocal.detach().norm(dim=1).min().item())
     squares = torch.linspace(smallest, max(separation.highest_wave_number, 2 * smallest), 16, dtype=torch.float64) ** 2
     exponents, weights = mixed_gaussian_sum(
         separation.alpha, radius, squares.numpy(), frame.periodic, separation.tolerance
@@ -69,7 +72,7 @@ def open_axes(
     separation: Separation, frame: Frame, intervals: list[Interval], exponents: torch.Tensor, weights: torch.Tensor
 ) -> list[OpenAxis]:
     """Bases of the open directions."""
-    measure = float(frame.measure.detach())
+    measure = rounded_down(float(frame.measure.detach()))
     amplitudes = weights
     if frame.periodic == 1:
         # Summed over images, a wide Gaussian is that much higher. In slabs that is all in the mode k = 0.

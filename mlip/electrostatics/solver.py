@@ -112,10 +112,15 @@ class CoulombSolver:
         short, long = _joined(sums, list(groups.values()))
         long = long - structures.sum(structures.charges * _excluded_potentials(structures)) / 2
         self._last, self._fields = structures.detached(), {}
+        used = {
+            number: each.described(plans[number], place)
+            for numbers, each in zip(groups.values(), sums, strict=True)
+            for place, number in enumerate(numbers)
+        }
         return CoulombResult(
             short_range=structures.shaped(short),
             long_range=structures.shaped(long),
-            plans=plans,
+            plans=tuple(used[number] for number in range(structures.count)),
             evaluate_potential=lambda: structures.shaped(_potentials(structures, sums, list(groups.values()))),
         )
 

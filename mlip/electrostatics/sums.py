@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mlip.electrostatics.direct import direct_potentials
 from mlip.electrostatics.inputs import ChargedStructures
+from mlip.electrostatics.plan import Plan
 
 
 class LongRangeSum(Protocol):
@@ -23,6 +24,10 @@ class LongRangeSum(Protocol):
         """V [N, channels]."""
         ...
 
+    def described(self, plan: Plan) -> Plan:
+        """A plan with what is used, for one of the structures."""
+        ...
+
 
 class CoulombSum(Protocol):
     """Energies and potentials of structures."""
@@ -33,6 +38,10 @@ class CoulombSum(Protocol):
 
     def potentials(self) -> Tensor:
         """V [N, channels]."""
+        ...
+
+    def described(self, plan: Plan, number: int) -> Plan:
+        """A plan with what is used, for one of the structures."""
         ...
 
 
@@ -50,6 +59,10 @@ class DirectSum:
     def potentials(self) -> Tensor:
         """V [N, channels]."""
         return self._potentials
+
+    def described(self, plan: Plan, number: int) -> Plan:
+        """The plan."""
+        return plan
 
     @cached_property
     def _potentials(self) -> Tensor:
@@ -84,6 +97,10 @@ class SeparatedSum:
             return self.near + self.far[0][1].potentials()
         atoms = torch.cat([self.structures.atoms(part) for part, _ in self.far])
         return self.near + in_order(torch.cat([part.potentials() for _, part in self.far]), atoms)
+
+    def described(self, plan: Plan, number: int) -> Plan:
+        """The plan of a structure with the bases that are used."""
+        return next(part for numbers, part in self.far if number in numbers).described(plan)
 
 
 def in_order(rows: Tensor, places: Tensor) -> Tensor:

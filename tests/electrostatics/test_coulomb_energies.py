@@ -1,7 +1,10 @@
 """Energies and forces against sums and numbers that share nothing with the solver."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from systems import SKEWED, open_energy, random_charges, slab_energy, wire_energy
 from torch import Tensor
 
@@ -10,6 +13,8 @@ from mlip.electrostatics.constants import COULOMB_CONSTANT
 
 # Madelung constant of rock salt, referred to the distance of neighbours.
 MADELUNG = 1.74756459463318219
+# Made by scripts/make_torch_pme_references.py.
+TORCH_PME = Path(__file__).parent / "references" / "torch_pme.safetensors"
 
 
 def energy_and_forces(
@@ -32,6 +37,18 @@ def test_madelung_constant_of_rock_salt(method: str) -> None:
     solver = CoulombSolver(tolerance=1e-13, cutoff=3.0, method=method)  # type: ignore[arg-type]
     result = solver(places, charges, cell=2 * torch.eye(3, dtype=torch.float64), pbc=True)
     assert -float(result.energy) / COULOMB_CONSTANT / 4 == pytest.approx(MADELUNG, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", ["chebyshev_tucker", "ewald"])
+@pytest.mark.parametrize("name", ["cubic", "orthorhombic", "skewed"])
+def test_periodic_boxes_agree_with_torch_pme(name: str, method: str) -> None:
+    reference = load_file(TORCH_PME)
+    system = {"cell": reference[f"{name}.cell"], "pbc": True}
+    solver = CoulombSolver(tolerance=1e-12, cutoff=5.0, method=method)  # type: ignore[arg-type]
+    energy, forces = energy_and_forces(solver, reference[f"{name}.positions"], reference[f"{name}.charges"], **system)
+    expected = COULOMB_CONSTANT * reference[f"{name}.forces"]
+    assert energy == pytest.approx(COULOMB_CONSTANT * float(reference[f"{name}.energy"]), rel=1e-10)
+    assert rms(forces - expected) < 1e-10 * rms(expected)
 
 
 @pytest.mark.parametrize("total", [0.0, 1.0])
