@@ -13,6 +13,7 @@ from mlip._version import __version__
 from mlip.cli.bench import app as bench
 from mlip.cli.convert import convert
 from mlip.cli.data import app as data
+from mlip.cli.electrostatics import app as electrostatics
 from mlip.cli.evaluate import evaluate
 from mlip.cli.export import export
 from mlip.cli.import_checkpoint import ElementsCommand, import_checkpoint
@@ -98,6 +99,7 @@ def _options(
 
 app.add_typer(data)
 app.add_typer(bench)
+app.add_typer(electrostatics)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command("import", cls=ElementsCommand)(import_checkpoint)
