@@ -253,9 +253,8 @@ def against_count() -> list[tuple[int, ChebyshevTucker, float]]:
     results, rows = [], []
     for count in track(CHARGE_COUNTS, description="Random charges", console=Console(stderr=True)):
         positions, charges = random_charges(count)
-        start = time.perf_counter()
-        field = ChebyshevTucker.from_charges(positions, charges, alpha=ALPHA, degree=None, tolerance=1e-7)
-        seconds = time.perf_counter() - start
+        build = partial(ChebyshevTucker.from_charges, positions, charges, alpha=ALPHA, degree=None, tolerance=1e-7)
+        field, seconds = build(), median_seconds(build, 3)
         results.append((count, field, seconds))
         scale = float(field(positions).abs().max())
         cells = [f"{field.error_estimate / scale:.1e}", f"{seconds:.2f}", f"{field.memory_bytes / 1e3:.0f}"]
