@@ -68,10 +68,17 @@ class ChargedSystem:
 
 
 class Electrostatics(NamedTuple):
-    """Share of each atom in the electrostatic energy, eV, and its charge, e, float64 [atoms]."""
+    """What charges come to.
+
+    Attributes:
+        energies: Share of each atom in the electrostatic energy, eV, float64 [atoms].
+        charges: e, float64 [atoms].
+        total_charge: What predicted charges add up to before they are corrected, e, float64 [structures]; else None.
+    """
 
     energies: Tensor
     charges: Tensor
+    total_charge: Tensor | None
 
 
 class LongRange(nn.Module):
@@ -123,14 +130,19 @@ class LongRange(nn.Module):
         kind = self.config.charges
         if kind == "equilibrated":
             return self._equilibrated(outputs, system)
-        charges = self._predicted(outputs, system) if kind == "predicted" else self._fixed(system)
-        return Electrostatics(0.5 * charges * self._potential(charges, system), charges)
+        total_charge = None
+        if kind == "predicted":
+            charges, total_charge = self._predicted(outputs, system)
+        else:
+            charges = self._fixed(system)
+        return Electrostatics(0.5 * charges * self._potential(charges, system), charges, total_charge)
 
-    def _predicted(self, outputs: Tensor, system: ChargedSystem) -> Tensor:
+    def _predicted(self, outputs: Tensor, system: ChargedSystem) -> tuple[Tensor, Tensor]:
+        """Charges, and what they add up to before they are corrected."""
         raw = (_CHARGE_UNIT * outputs[:, 0] + self.biases[system.elements, 0]).to(torch.float64)
         count = torch.bincount(system.structures, minlength=len(system.total_charge))
-        missing = system.total_charge - segment_sum(raw, system.structures, len(count))
-        return raw + (missing / count)[system.structures]
+        total = segment_sum(raw, system.structures, len(count))
+        return raw + ((system.total_charge - total) / count)[system.structures], total
 
     def _fixed(self, system: ChargedSystem) -> Tensor:
         if self.config.element_charges:
@@ -151,7 +163,9 @@ class LongRange(nn.Module):
         gradient = electronegativity + hardness * charges + potential
         relaxation = relaxation_energy(problem, gradient) / problem.total(torch.ones_like(charges))
         energies = charges * (electronegativity + 0.5 * hardness * charges + 0.5 * potential)
-        return Electrostatics(energies + problem.spread(relaxation), charges + relaxation_charges(problem, gradient))
+        return Electrostatics(
+            energies + problem.spread(relaxation), charges + relaxation_charges(problem, gradient), None
+        )
 
     def _problem(self, hardness: Tensor, system: ChargedSystem) -> EquilibrationProblem:
         def operator(charges: Tensor) -> Tensor:

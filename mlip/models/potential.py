@@ -141,11 +141,12 @@ class Potential(nn.Module):
             groups = ElementGroups.from_elements(self.element_indices(graph.atomic_numbers), len(self.elements))
             outputs = self.network(vectors.to(self.dtype), edges, groups)
             energies = self._energies(outputs[:, 0], vectors, edges, groups.elements)
-            variables, charges, dipole = [vectors], None, None
+            variables, charges, dipole, total_charge = [vectors], None, None, None
             if self.long_range is not None:
                 system, places = charged_system(graph, structures, vectors, edges, groups.elements, stress)
                 electrostatics = self.long_range(outputs[:, 1:], system)
-                energies, charges = energies + electrostatics.energies, electrostatics.charges
+                charges, total_charge = electrostatics.charges, electrostatics.total_charge
+                energies = energies + electrostatics.energies
                 dipole = segment_sum(charges[:, None] * graph.positions, structures, len(graph.cell))
                 variables += places
             energy = segment_sum(energies, structures, len(graph.cell))
@@ -157,7 +158,7 @@ class Potential(nn.Module):
                     )
                 force = _forces(gradients, edges) if forces else None
                 virial = _stress(gradients, vectors, structures[receivers], graph.cell) if stress else None
-        prediction = Prediction(energy, energies, force, virial, charges, dipole)
+        prediction = Prediction(energy, energies, force, virial, charges, dipole, total_charge)
         return prediction if differentiable else prediction.detach()
 
     def _energies(self, output: Tensor, vectors: Tensor, edges: EdgeTopology, elements: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ class Prediction(NamedTuple):
         charges: Of the atoms, e, float64 [atoms]; None without `long_range`.
         dipole: Σ q r about the origin, e Å, float64 [structures, 3]; that of a periodic structure depends on where the
             cell is cut, that of a charged one on the origin. None without `long_range`.
+        total_charge: What predicted charges add up to before they are corrected, e, float64 [structures]; None with
+            charges of other kinds.
     """
 
     energy: Tensor
@@ -25,6 +27,7 @@ class Prediction(NamedTuple):
     stress: Tensor | None
     charges: Tensor | None = None
     dipole: Tensor | None = None
+    total_charge: Tensor | None = None
 
     def detach(self) -> "Prediction":
         """The same without gradients."""

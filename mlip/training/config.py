@@ -26,6 +26,9 @@ from mlip.data.labels import PROPERTIES, LabelKeys, Property
 from mlip.errors import ConfigError, FileMissingError
 from mlip.models.config import ModelConfig
 
+Term = Property | Literal["total_charge"]
+TERMS: tuple[Term, ...] = (*PROPERTIES, "total_charge")  # Of the loss.
+
 
 class _Section(BaseModel):
     """A section refuses keys that it does not know."""
@@ -77,17 +80,19 @@ class LossStage(_Section):
     stress: NonNegativeFloat | None = None
     charges: NonNegativeFloat | None = None
     dipole: NonNegativeFloat | None = None
+    total_charge: NonNegativeFloat | None = None
 
 
 class LossConfig(_Section):
     """Weights of the squared or Huber errors of energy per atom (eV), forces (eV/Å), stress (eV/Å³), charges of atoms
-    (e) and dipole (e Å)."""
+    (e), dipole (e Å), and of the total charge (e) that predicted charges have before they are corrected."""
 
     energy: NonNegativeFloat = 10.0
     forces: NonNegativeFloat = 100.0
     stress: NonNegativeFloat = 0.0
     charges: NonNegativeFloat = 0.0
     dipole: NonNegativeFloat = 0.0
+    total_charge: NonNegativeFloat = 0.0
     kind: Literal["mse", "huber"] = "mse"
     delta: PositiveFloat = 0.01  # Where Huber's loss turns from quadratic to linear, in the units of the property.
     stages: list[LossStage] = []
@@ -100,17 +105,17 @@ class LossConfig(_Section):
         return stages
 
     def weights(self, epoch: int) -> tuple[float, ...]:
-        """Weights of the properties, in the order of `PROPERTIES`, in an epoch, the first of which is 1."""
-        weights = {name: getattr(self, name) for name in PROPERTIES}
+        """Weights in the order of `TERMS` in an epoch, the first of which is 1."""
+        weights = {name: getattr(self, name) for name in TERMS}
         for stage in self.stages:
             if stage.epoch <= epoch:
-                weights |= {name: value for name in PROPERTIES if (value := getattr(stage, name)) is not None}
-        return tuple(weights[name] for name in PROPERTIES)
+                weights |= {name: value for name in TERMS if (value := getattr(stage, name)) is not None}
+        return tuple(weights[name] for name in TERMS)
 
-    def largest_weights(self) -> dict[Property, float]:
-        """Per property the largest weight that it ever has; zero says that its labels are not needed."""
+    def largest_weights(self) -> dict[Term, float]:
+        """Per term the largest weight that it ever has; zero says that its labels are not needed."""
         epochs = [1, *(stage.epoch for stage in self.stages)]
-        return dict(zip(PROPERTIES, map(max, zip(*map(self.weights, epochs), strict=True)), strict=True))
+        return dict(zip(TERMS, map(max, zip(*map(self.weights, epochs), strict=True)), strict=True))
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
@@ -173,11 +178,16 @@ class TrainingConfig(_Section):
     @model_validator(mode="after")
     def _charges_to_compare(self) -> Self:
         kind = self.model.long_range.charges if self.model.long_range else "none"
-        for name in ("charges", "dipole"):
-            if self.loss.largest_weights()[name] > 0 and kind in ("none", "fixed"):
+        learnt: dict[Term, tuple[str, ...]] = {
+            "charges": ("predicted", "equilibrated"),
+            "dipole": ("predicted", "equilibrated"),
+            "total_charge": ("predicted",),
+        }
+        for name, kinds in learnt.items():
+            if self.loss.largest_weights()[name] > 0 and kind not in kinds:
                 raise ValueError(
                     f"loss.{name} has weight and the model's charges are {kind}; give the model 'long_range' with "
-                    "predicted or equilibrated charges, or the loss no such weight"
+                    f"{' or '.join(kinds)} charges, or the loss no such weight"
                 )
         return self
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlip.data.dataset import GraphDataset, require_labels
-from mlip.data.labels import LabelKeys
+from mlip.data.labels import PROPERTIES, LabelKeys
 from mlip.data.reading import read_structures
 from mlip.data.splitting import split_indices
 from mlip.data.store import StructureStore, is_store
@@ -85,7 +85,8 @@ def read_frames(config: TrainingConfig) -> tuple[Frames, Frames]:
 
 def build_datasets(train: Frames, validation: Frames, config: TrainingConfig) -> tuple[GraphDataset, GraphDataset]:
     """Graphs of both sets. Raises DataError where no frame has a label that the loss gives weight."""
-    wanted = [name for name, weight in config.loss.largest_weights().items() if weight > 0]
+    weights = config.loss.largest_weights()
+    wanted = [name for name in PROPERTIES if weights[name] > 0]
     datasets = []
     for frames in (train, validation):
         dataset = GraphDataset(frames, config.model.cutoff)

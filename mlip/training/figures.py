@@ -57,6 +57,7 @@ def learning_curves(rows: Sequence[dict[str, float]], best_epoch: int) -> list[s
         ("Stress error on validation", "meV/Å³", {"RMSE": "stress_rmse", "MAE": "stress_mae"}, 1e3),
         ("Charge error on validation", "me", {"RMSE": "charges_rmse", "MAE": "charges_mae"}, 1e3),
         ("Dipole error on validation", "me Å", {"RMSE": "dipole_rmse", "MAE": "dipole_mae"}, 1e3),
+        ("Total charge before correction", "me", {"RMSE": "total_charge_rmse", "MAE": "total_charge_mae"}, 1e3),
     ]
     figures = []
     for title, unit, lines, factor in panels:

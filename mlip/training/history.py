@@ -25,6 +25,7 @@ _COLUMNS = [
     ("S meV/Å³", "stress_rmse", 1000, "8.3f"),
     ("q me", "charges_rmse", 1000, "7.2f"),
     ("p me Å", "dipole_rmse", 1000, "7.2f"),
+    ("Q me", "total_charge_rmse", 1000, "7.2f"),
     ("rate", "learning_rate", 1, "7.1e"),
     ("s", "seconds", 1, "6.1f"),
 ]

@@ -13,13 +13,14 @@ from torch_geometric.data import Batch
 
 from mlip.data.labels import PER_ATOM, PROPERTIES
 from mlip.models import Prediction
+from mlip.training.config import TERMS
 
 
 class ErrorSums(NamedTuple):
-    """Sums over the labelled components of a batch, each [properties] float64, in the order of `PROPERTIES`.
+    """Sums over the labelled components of a batch, each [terms] float64, in the order of `TERMS`.
 
     The energy, which is taken per atom, of a structure counts as one component, its forces as three per atom, its
-    stress as nine, charges as one per atom, its dipole as three.
+    stress as nine, charges as one per atom, its dipole as three, its total charge as one.
     """
 
     loss: Tensor  # Of the loss per component times the weight of the structure.
@@ -41,7 +42,7 @@ def error_sums(prediction: Prediction, batch: Batch, kind: str, delta: float) ->
         delta: where Huber's loss turns linear, in the units of the property.
     """
     rows = []
-    for name in PROPERTIES:
+    for name in TERMS:
         predicted = getattr(prediction, name)
         if predicted is None:
             rows.append(batch.weight.new_zeros(4))
@@ -49,7 +50,8 @@ def error_sums(prediction: Prediction, batch: Batch, kind: str, delta: float) ->
         error = predicted - batch[name]
         if name == "energy":
             error = error / batch.ptr.diff()
-        labelled, weight = batch[f"has_{name}"], batch.weight
+        labelled = batch[f"has_{name}"] if name in PROPERTIES else torch.ones_like(batch.has_energy)
+        weight = batch.weight
         if name in PER_ATOM:
             labelled, weight = labelled[batch.batch], weight[batch.batch]
         rows.append(_sums(error, labelled, weight, kind, delta))
@@ -68,11 +70,11 @@ def _sums(error: Tensor, labelled: Tensor, weight: Tensor, kind: str, delta: flo
 
 
 def weighted_loss(loss: Tensor, count: Tensor, weights: Tensor) -> Tensor:
-    """The loss (a scalar): per property the mean over its labelled components, added up with the weights.
+    """The loss (a scalar): per term the mean over its labelled components, added up with the weights.
 
     Args:
         loss: sums as in `ErrorSums`, of one or of all processes.
         count: the number of components in all processes.
-        weights: of the properties, in the order of `PROPERTIES`.
+        weights: in the order of `TERMS`.
     """
     return (weights * loss / count.clamp(min=1.0)).sum()

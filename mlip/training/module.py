@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
-from mlip.data.labels import PROPERTIES
 from mlip.data.samplers import EdgeBatchSampler
 from mlip.errors import ModelFileError
 from mlip.models import Potential
-from mlip.training.config import TrainingConfig
+from mlip.training.config import TERMS, TrainingConfig
 from mlip.training.losses import error_sums, weighted_loss
 from mlip_kernels.wanted import only
 
@@ -65,8 +64,8 @@ class TrainingModule(LightningModule):
         self.health = torch.tensor(0.0)  # A number that is finite if loss and gradient of the latest batch are.
         self.stop_requested = False  # Set by a signal; every process then stops after the same batch.
         self.stopping = False
-        self._train_sums = torch.zeros(2, len(PROPERTIES), dtype=torch.float64)  # Rows: loss, count.
-        self._validation_sums = torch.zeros(4, len(PROPERTIES), dtype=torch.float64)  # Rows as in ErrorSums.
+        self._train_sums = torch.zeros(2, len(TERMS), dtype=torch.float64)  # Rows: loss, count.
+        self._validation_sums = torch.zeros(4, len(TERMS), dtype=torch.float64)  # Rows as in ErrorSums.
 
     @property
     def epoch_index(self) -> int:
@@ -148,7 +147,7 @@ class TrainingModule(LightningModule):
             "train_loss": float(weighted_loss(sums[0], sums[1], self._weights.cpu())),
             "validation_loss": float(weighted_loss(sums[2], sums[5], final_weights)),
         }
-        for name, mae, mse in zip(PROPERTIES, sums[3] / count, sums[4] / count, strict=True):
+        for name, mae, mse in zip(TERMS, sums[3] / count, sums[4] / count, strict=True):
             if name in self.predicted:
                 label = "energy_per_atom" if name == "energy" else name
                 self.metrics |= {f"{label}_mae": float(mae), f"{label}_rmse": float(mse.sqrt())}

@@ -90,6 +90,7 @@ def test_predicted_charges_are_outputs_moved_to_the_total_charge(architecture: s
     prediction = evaluate(model, structure)
     expected = raw + (-1.0 - raw.sum()) / len(structure)
     np.testing.assert_allclose(prediction.charges.numpy(), expected, rtol=0, atol=1e-12)
+    assert float(prediction.total_charge) == pytest.approx(raw.sum(), rel=1e-12)
     np.testing.assert_allclose(prediction.dipole.numpy(), [expected @ structure.positions], rtol=0, atol=1e-11)
     other = evaluate(model, replace(structure, total_charge=1.0))
     np.testing.assert_allclose((other.charges - prediction.charges).numpy(), 2.0 / len(structure), atol=1e-12)

@@ -135,14 +135,16 @@ def test_stages_change_the_weights_they_name() -> None:
         {"energy": 1, "forces": 10, "stages": [{"epoch": 5, "energy": 100}, {"epoch": 8, "forces": 1, "stress": 2}]}
     )
     assert [loss.weights(epoch) for epoch in (1, 4, 5, 7, 8, 99)] == [
-        (1, 10, 0, 0, 0),
-        (1, 10, 0, 0, 0),
-        (100, 10, 0, 0, 0),
-        (100, 10, 0, 0, 0),
-        (100, 1, 2, 0, 0),
-        (100, 1, 2, 0, 0),
+        (1, 10, 0, 0, 0, 0),
+        (1, 10, 0, 0, 0, 0),
+        (100, 10, 0, 0, 0, 0),
+        (100, 10, 0, 0, 0, 0),
+        (100, 1, 2, 0, 0, 0),
+        (100, 1, 2, 0, 0, 0),
     ]
-    assert loss.largest_weights() == {"energy": 100, "forces": 10, "stress": 2, "charges": 0, "dipole": 0}
+    assert loss.largest_weights() == {"energy": 100, "forces": 10, "stress": 2} | dict.fromkeys(
+        ("charges", "dipole", "total_charge"), 0
+    )
 
 
 def test_stages_out_of_order(write: Callable[..., Path]) -> None:
@@ -151,7 +153,7 @@ def test_stages_out_of_order(write: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("long_range", [None, {"charges": "fixed"}])
-@pytest.mark.parametrize("name", ["charges", "dipole"])
+@pytest.mark.parametrize("name", ["charges", "dipole", "total_charge"])
 def test_losses_of_charges_need_charges_that_are_learnt(long_range: Any, name: str) -> None:
     values = {
         "model": {"architecture": "mace", "long_range": long_range},
@@ -162,3 +164,7 @@ def test_losses_of_charges_need_charges_that_are_learnt(long_range: Any, name: s
         parse_config(TrainingConfig, values, "the test")
     values["model"]["long_range"] = {"charges": "predicted"}
     assert parse_config(TrainingConfig, values, "the test").loss.largest_weights()[name] == 1.0
+    values["model"]["long_range"] = {"charges": "equilibrated"}
+    if name == "total_charge":
+        with pytest.raises(ConfigError, match="with predicted charges"):
+            parse_config(TrainingConfig, values, "the test")

@@ -30,6 +30,7 @@ def random_structures(seed: int, count: int) -> list[Structure]:
                 stress=rng.normal(size=(3, 3)) if i % 2 else None,
                 charges=rng.normal(size=atoms) if i % 5 else None,
                 dipole=rng.normal(size=3) if i % 3 != 1 else None,
+                total_charge=float(i % 3 - 1),
                 weight=float(rng.uniform(0.5, 2)),
             )
         )
@@ -41,7 +42,8 @@ def random_prediction(structures: Sequence[Structure], seed: int) -> Prediction:
     generator = torch.Generator().manual_seed(seed)
     atoms, count = sum(map(len, structures)), len(structures)
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()  # noqa: E731
-    return Prediction(draw(count), draw(atoms), draw(atoms, 3), draw(count, 3, 3), draw(atoms), draw(count, 3))
+    shapes = [(count,), (atoms,), (atoms, 3), (count, 3, 3), (atoms,), (count, 3), (count,)]
+    return Prediction(*(draw(*shape) for shape in shapes))
 
 
 def loss_of(error: float, kind: str, delta: float) -> float:
@@ -52,11 +54,12 @@ def loss_of(error: float, kind: str, delta: float) -> float:
 
 
 def expected_sums(structures: Sequence[Structure], prediction: Prediction, kind: str, delta: float) -> np.ndarray:
-    """Rows loss, |error|, error², number; columns energy per atom, forces, stress, charges, dipole; by component."""
-    sums = np.zeros((4, 5))
+    """Rows loss, |error|, error², number; columns energy per atom, forces, stress, charges, dipole, total charge."""
+    sums = np.zeros((4, 6))
     first = 0
     for i, structure in enumerate(structures):
         errors: list[list[float]] = [[], [], [], [], []]
+        errors.append([prediction.total_charge[i].item() - structure.total_charge])
         if structure.energy is not None:
             errors[0] = [(prediction.energy[i].item() - structure.energy) / len(structure)]
         if structure.forces is not None:
@@ -95,7 +98,7 @@ def test_loss_by_hand() -> None:
     prediction = Prediction(energy, energy, torch.full((3, 3), 0.1, dtype=torch.float64), None)
     batch = collate_graphs([build_graph(structure, 3.0) for structure in structures])
     sums = error_sums(prediction, batch, "mse", 1.0)
-    loss = weighted_loss(sums.loss, sums.components, torch.tensor([1.0, 10.0, 7.0, 1.0, 1.0], dtype=torch.float64))
+    loss = weighted_loss(sums.loss, sums.components, torch.tensor([1.0, 10.0, 7.0, 1.0, 1.0, 1.0], dtype=torch.float64))
     in_energy = (1.0**2 + 3 * 0.5**2) / 2
     in_forces = (6 * 0.01 + 3 * 3 * 0.01) / 9
     assert loss.item() == pytest.approx(in_energy + 10 * in_forces, rel=1e-12)
@@ -106,7 +109,7 @@ def test_missing_labels_have_zero_gradient_and_stay_in_the_graph() -> None:
     prediction = random_prediction(structures, 3)
     batch = collate_graphs([build_graph(structure, 3.0) for structure in structures])
     sums = error_sums(prediction, batch, "mse", 1.0)
-    weighted_loss(sums.loss, sums.components, torch.ones(5, dtype=torch.float64)).backward()
+    weighted_loss(sums.loss, sums.components, torch.ones(6, dtype=torch.float64)).backward()
     for tensor, labelled in (
         (prediction.energy, batch.has_energy),
         (prediction.forces, batch.has_forces[batch.batch]),
@@ -124,7 +127,8 @@ def test_nothing_labelled_gives_zero_not_nan() -> None:
     prediction = random_prediction([structure], 0)
     batch = collate_graphs([build_graph(structure, 3.0)])
     sums = error_sums(prediction, batch, "huber", 0.01)
-    loss = weighted_loss(sums.loss, sums.components, torch.ones(5, dtype=torch.float64))
+    weights = torch.tensor([1.0] * 5 + [0.0], dtype=torch.float64)  # Every structure has a total charge.
+    loss = weighted_loss(sums.loss, sums.components, weights)
     loss.backward()
     assert loss.item() == 0.0
     assert bool((prediction.forces.grad == 0).all())
@@ -134,7 +138,7 @@ def test_shares_of_a_batch_add_up_to_it() -> None:
     """What two processes compute from their shares is the loss and the gradient of the whole batch."""
     structures = random_structures(4, 11)
     whole = random_prediction(structures, 5)
-    weights = torch.tensor([1.0, 10.0, 100.0, 3.0, 0.3], dtype=torch.float64)
+    weights = torch.tensor([1.0, 10.0, 100.0, 3.0, 0.3, 2.0], dtype=torch.float64)
     sums = error_sums(whole, collate_graphs([build_graph(s, 3.0) for s in structures]), "huber", 0.5)
     weighted_loss(sums.loss, sums.components, weights).backward()
 
@@ -143,7 +147,7 @@ def test_shares_of_a_batch_add_up_to_it() -> None:
     for rank in range(2):
         chosen = list(range(rank, len(structures), 2))
         rows = np.concatenate([np.arange(atoms[i], atoms[i + 1]) for i in chosen])
-        choices = (chosen, rows, rows, chosen, rows, chosen)
+        choices = (chosen, rows, rows, chosen, rows, chosen, chosen)
         part = Prediction(*(x.detach()[i].clone().requires_grad_() for x, i in zip(whole, choices, strict=True)))
         batch = collate_graphs([build_graph(structures[i], 3.0) for i in chosen])
         parts.append((part, rows, error_sums(part, batch, "huber", 0.5)))
