@@ -79,10 +79,9 @@ class MaceLayer(nn.Module):
         groups: ElementGroups,
     ) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim]."""
-        messages = self.down(self.convolution(self.up(features), harmonics, radial, edges))
-        if self.density is None:
-            messages = messages / self.average_neighbours
-        else:
+        divisor = self.average_neighbours if self.density is None else 1.0
+        messages = self.down(self.convolution(self.up(features), harmonics, radial, edges), divisor)
+        if self.density is not None:
             assert isinstance(radial, Tensor)
             messages = messages / self.density(radial, edges)
         if self.mixing is not None:

@@ -63,8 +63,8 @@ class NequIPLayer(nn.Module):
         groups: ElementGroups,
     ) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim]."""
-        messages = self.convolution(self.up(features), harmonics, radial, edges) * self.normalisation
-        gated: Tensor = self.gate(self.down(messages) + self._connected(features, groups))
+        messages = self.convolution(self.up(features), harmonics, radial, edges)
+        gated: Tensor = self.gate(self.down(messages, 1.0 / self.normalisation) + self._connected(features, groups))
         return gated
 
     def _connected(self, features: Tensor, groups: ElementGroups) -> Tensor:

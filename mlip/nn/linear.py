@@ -39,12 +39,13 @@ class EquivariantLinear(nn.Module):
         )
         self._kernel = _kernel(irreps_in, irreps_out, grouped=False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep."""
+    def forward(self, features: Tensor, divisor: float = 1.0) -> Tensor:
+        """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep, and divide them."""
         if self._kernel is not None and _on_cpu(features):
-            result: Tensor = self._kernel(features, list(self.weights.values()))
+            result: Tensor = self._kernel(features, list(self.weights.values()), divisor=divisor)
             return result
-        return _mix_channels(features, self.inputs, self.outputs, lambda irrep: self.weights[irrep])
+        mixed = _mix_channels(features, self.inputs, self.outputs, lambda irrep: self.weights[irrep])
+        return mixed if divisor == 1.0 else mixed / divisor
 
 
 class ElementLinear(nn.Module):

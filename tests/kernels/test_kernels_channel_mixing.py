@@ -1,7 +1,7 @@
 """Mixing of channels: compiled programs against the definition, derivatives, groups, threads."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -39,7 +39,9 @@ def row_groups() -> RowGroups:
     return RowGroups(torch.randperm(sum(COUNTS), generator=torch.Generator().manual_seed(5)), COUNTS)
 
 
-def derivatives(module: torch.nn.Module, given: list[torch.Tensor], groups: RowGroups | None) -> list[torch.Tensor]:
+def derivatives(
+    module: Callable[..., torch.Tensor], given: list[torch.Tensor], groups: RowGroups | None
+) -> list[torch.Tensor]:
     """Values, gradients and second derivatives."""
     output = module(given[0], given[1:], groups)
     first = torch.autograd.grad((output**2).sum(), given, create_graph=True)
@@ -92,6 +94,17 @@ def test_pass_for_positions_leaves_the_weights_alone() -> None:
         found = torch.autograd.grad(output.sum(), (features, weight), allow_unused=True)
     assert found[1] is None
     torch.testing.assert_close(found[0], weight.detach().sum(1).expand(5, -1))
+
+
+def test_results_are_divided_in_all_derivatives() -> None:
+    table = TABLES["gaps"]
+    given = operands(table, 6, False, torch.float64)
+    module = KernelMixing(table, False)
+    divided = derivatives(lambda x, w, groups: module(x, w, groups, divisor=4.0), given, None)
+    for actual, expected in zip(
+        divided, derivatives(lambda x, w, groups: module(x, w, groups) / 4.0, given, None), strict=True
+    ):
+        torch.testing.assert_close(actual, expected, rtol=1e-13, atol=1e-13)
 
 
 def test_channels_that_do_not_fill_vectors() -> None:

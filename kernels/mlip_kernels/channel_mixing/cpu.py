@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlip_kernels.channel_mixing.cpu_code import MixingCode
-from mlip_kernels.channel_mixing.table import MixingTable, RowGroups
+from mlip_kernels.channel_mixing.table import Call, MixingTable
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
 from mlip_kernels.simd.program import Program
 from mlip_kernels.simd.target import host_target
@@ -48,42 +48,41 @@ class CpuMixing:
         self._products = sum(block.components * block.channels_in * block.channels_out for block in table.blocks)
         self._programs: dict[str, Program] = {}
 
-    def map(self, features: Tensor, weights: Sequence[Tensor], groups: RowGroups | None) -> Tensor:
-        """Mix; arguments and result are those of `ReferenceMixing.forward`."""
+    def map(self, features: Tensor, weights: Sequence[Tensor], call: Call) -> Tensor:
+        """Mix; weights and result are those of `ReferenceMixing.forward`."""
         rows = len(features)
         new = torch.empty if self.table.fills_output else torch.zeros
         output = new(rows, self.table.output_dim, dtype=self.dtype)
-        self._run("map", rows, groups, features.contiguous(), output, weights)
+        self._run("map", rows, call, features.contiguous(), output, weights)
         return output
 
-    def transpose(self, received: Tensor, weights: Sequence[Tensor], groups: RowGroups | None) -> Tensor:
+    def transpose(self, received: Tensor, weights: Sequence[Tensor], call: Call) -> Tensor:
         """Gradient of `<received, map>` with respect to the features."""
         rows = len(received)
         new = torch.empty if self.table.reads_input else torch.zeros
         output = new(rows, self.table.input_dim, dtype=self.dtype)
-        self._run("transpose", rows, groups, received.contiguous(), output, weights)
+        self._run("transpose", rows, call, received.contiguous(), output, weights)
         return output
 
-    def outer(self, features: Tensor, received: Tensor, groups: RowGroups | None) -> list[Tensor]:
+    def outer(self, features: Tensor, received: Tensor, call: Call) -> list[Tensor]:
         """Gradients of `<received, map>` with respect to the weights."""
-        leading = [] if groups is None else [len(groups.counts)]
+        leading = [] if call.groups is None else [len(call.groups.counts)]
         results = [
             torch.empty(*leading, block.channels_in, block.channels_out, dtype=self.dtype)
             for block in self.table.blocks
         ]
-        self._run("outer", len(features), groups, features.contiguous(), received.contiguous(), results)
+        self._run("outer", len(features), call, features.contiguous(), received.contiguous(), results)
         return results
 
-    def _run(
-        self, kind: str, rows: int, groups: RowGroups | None, first: Tensor, second: Tensor, weights: Sequence[Tensor]
-    ) -> None:
-        counts = [rows] if groups is None else groups.counts
+    def _run(self, kind: str, rows: int, call: Call, first: Tensor, second: Tensor, weights: Sequence[Tensor]) -> None:
+        counts = [rows] if call.groups is None else call.groups.counts
         starts = np.cumsum([0, *counts])
-        order = 0 if groups is None else groups.order
+        order = 0 if call.groups is None else call.groups.order
+        factors = self._factors if call.scale == 1.0 else self._factors * call.scale
         # The list keeps copies alive until the program has run.
         arrays = [each.contiguous() for each in weights]
         tasks = torch.get_num_threads() if rows * self._products > _FEW_PRODUCTS else 1
-        operands = [rows, len(counts), order, starts.ctypes.data, self._factors, first, second, *arrays]
+        operands = [rows, len(counts), order, starts.ctypes.data, factors, first, second, *arrays]
         self._program(kind)(operands, tasks)
 
     def _program(self, kind: str) -> Program:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlip_kernels.channel_mixing.table import MixingTable, RowGroups
+from mlip_kernels.channel_mixing.table import Call, MixingTable, RowGroups
 from mlip_kernels.wanted import wanted
 
 
@@ -35,9 +35,12 @@ class KernelMixing(nn.Module):
         self.grouped = grouped
         self._programs: dict[torch.dtype, Any] = {}
 
-    def forward(self, features: Tensor, weights: Sequence[Tensor], groups: RowGroups | None = None) -> Tensor:
-        """Mix; arguments and result are those of `ReferenceMixing.forward`."""
-        result: Tensor = _Map.apply(self._program(features.dtype), groups, features, *weights)
+    def forward(
+        self, features: Tensor, weights: Sequence[Tensor], groups: RowGroups | None = None, divisor: float = 1.0
+    ) -> Tensor:
+        """Mix; arguments and result are those of `ReferenceMixing.forward`, the result divided by a number."""
+        call = Call(groups, 1.0 / divisor)
+        result: Tensor = _Map.apply(self._program(features.dtype), call, features, *weights)
         return result
 
     def _program(self, dtype: torch.dtype) -> Any:
@@ -60,10 +63,10 @@ class _Map(torch.autograd.Function):
     """map(x, W)."""
 
     @staticmethod
-    def forward(ctx: Any, program: Any, groups: RowGroups | None, features: Tensor, *weights: Tensor) -> Tensor:
-        ctx.program, ctx.groups = program, groups
+    def forward(ctx: Any, program: Any, call: Call, features: Tensor, *weights: Tensor) -> Tensor:
+        ctx.program, ctx.call = program, call
         ctx.save_for_backward(features, *weights)
-        result: Tensor = program.map(features, weights, groups)
+        result: Tensor = program.map(features, weights, call)
         return result
 
     @staticmethod
@@ -76,16 +79,16 @@ class _Transpose(torch.autograd.Function):
     """g W^T, in the layout of x."""
 
     @staticmethod
-    def forward(ctx: Any, program: Any, groups: RowGroups | None, received: Tensor, *weights: Tensor) -> Tensor:
-        ctx.program, ctx.groups = program, groups
+    def forward(ctx: Any, program: Any, call: Call, received: Tensor, *weights: Tensor) -> Tensor:
+        ctx.program, ctx.call = program, call
         ctx.save_for_backward(received, *weights)
-        result: Tensor = program.transpose(received, weights, groups)
+        result: Tensor = program.transpose(received, weights, call)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         received, *weights = ctx.saved_tensors
-        of_received = _Map.apply(ctx.program, ctx.groups, gradients[0], *weights) if ctx.needs_input_grad[2] else None
+        of_received = _Map.apply(ctx.program, ctx.call, gradients[0], *weights) if ctx.needs_input_grad[2] else None
         return None, None, of_received, *_outer(ctx, gradients[0], received)
 
 
@@ -93,18 +96,16 @@ class _Outer(torch.autograd.Function):
     """x^T g, one matrix for each block."""
 
     @staticmethod
-    def forward(
-        ctx: Any, program: Any, groups: RowGroups | None, features: Tensor, received: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.program, ctx.groups = program, groups
+    def forward(ctx: Any, program: Any, call: Call, features: Tensor, received: Tensor) -> tuple[Tensor, ...]:
+        ctx.program, ctx.call = program, call
         ctx.save_for_backward(features, received)
-        return tuple(program.outer(features, received, groups))
+        return tuple(program.outer(features, received, call))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         features, received = ctx.saved_tensors
-        of_features = _Transpose.apply(ctx.program, ctx.groups, received, *gradients)
-        of_received = _Map.apply(ctx.program, ctx.groups, features, *gradients)
+        of_features = _Transpose.apply(ctx.program, ctx.call, received, *gradients)
+        of_received = _Map.apply(ctx.program, ctx.call, features, *gradients)
         return None, None, of_features, of_received
 
 
@@ -112,7 +113,7 @@ def _both(ctx: Any, features: Tensor, received: Tensor, weights: Sequence[Tensor
     """Gradients of the map for features and weights."""
     of_features = None
     if ctx.needs_input_grad[2]:
-        of_features = _Transpose.apply(ctx.program, ctx.groups, received, *weights)
+        of_features = _Transpose.apply(ctx.program, ctx.call, received, *weights)
     return of_features, *_outer(ctx, features, received)
 
 
@@ -121,5 +122,5 @@ def _outer(ctx: Any, features: Tensor, received: Tensor) -> tuple[Any, ...]:
     needed = ctx.needs_input_grad[3:]
     if not any(needed) or not _weights_wanted():
         return (None,) * len(needed)
-    result: tuple[Any, ...] = _Outer.apply(ctx.program, ctx.groups, features, received)
+    result: tuple[Any, ...] = _Outer.apply(ctx.program, ctx.call, features, received)
     return result

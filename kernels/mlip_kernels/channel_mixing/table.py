@@ -65,3 +65,16 @@ class RowGroups:
 
     order: Tensor
     counts: list[int]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call of the map has beside rows and weights.
+
+    Attributes:
+        groups: Groups of rows with weights of their own; None where all rows have the same.
+        scale: Multiplies the result.
+    """
+
+    groups: RowGroups | None
+    scale: float
