@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlip_kernels.backends import available_backend, kernels
 from mlip_kernels.coulomb_pairs import reference
 
 
@@ -52,7 +53,7 @@ def direct_potential(positions: Tensor, charges: Tensor, structure_starts: Tenso
 
 
 def _kernels(like: Tensor) -> ModuleType:
-    return reference
+    return reference if available_backend(like.device) == "reference" else kernels("coulomb_pairs", like.device)
 
 
 @torch.library.custom_op("mlip_kernels::coulomb_potential", mutates_args=())

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlip_kernels.backends import available_backend, kernels
 from mlip_kernels.separable_moments import reference
 
 
@@ -47,7 +48,7 @@ def separable_evaluation(tensor: Tensor, x: Tensor, y: Tensor, z: Tensor, struct
 
 
 def _kernels(like: Tensor) -> ModuleType:
-    return reference
+    return reference if available_backend(like.device) == "reference" else kernels("separable_moments", like.device)
 
 
 @torch.library.custom_op("mlip_kernels::separable_moments", mutates_args=())
