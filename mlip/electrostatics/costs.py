@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from mlip.electrostatics.boxes import interval
 from mlip.electrostatics.inputs import Periodicity
-from mlip.electrostatics.open_axis import polynomial_count
 from mlip.electrostatics.pairs import SKIN
 from mlip.electrostatics.separation import Separation
 
@@ -90,7 +89,7 @@ def estimated_counts(size: SystemSize, separation: Separation) -> tuple[int, int
     first, second, third = (
         math.ceil(separation.highest_wave_number * length / (2 * math.pi)) + 1
         if periodic
-        else polynomial_count(separation.alpha, interval(0.0, length).length, separation.tolerance)
+        else separation.polynomials(interval(0.0, length).length)
         for periodic, length in zip(size.pbc, size.lengths, strict=True)
     )
     return first, second, third

@@ -12,7 +12,7 @@ from mlip.electrostatics.boxes import Interval, interval
 from mlip.electrostatics.frame import Frame, frame_of
 from mlip.electrostatics.inputs import ChargedStructures, Periodicity
 from mlip.electrostatics.long_range_kernels import LongRangeKernel, MixedKernel, PeriodicKernel
-from mlip.electrostatics.open_axis import OpenAxis, polynomial_count
+from mlip.electrostatics.open_axis import OpenAxis
 from mlip.electrostatics.separable import SeparableSum
 from mlip.electrostatics.separation import Separation, gaussian_nodes, open_axes, rounded_down
 from mlip.errors import StructureError
@@ -111,7 +111,7 @@ class Expansions:
         return self._axes[key]
 
     def _check_memory(self, separation: Separation, lengths: tuple[float, ...]) -> None:
-        counts = [polynomial_count(separation.alpha, length, separation.tolerance) for length in lengths]
+        counts = [separation.polynomials(length) for length in lengths]
         nodes = 30  # or so; before compression there is a matrix for each, and as much again for singular vectors
         needed = 8 * 3 * nodes * max(counts) ** 2
         if needed > self._memory:

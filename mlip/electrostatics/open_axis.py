@@ -8,9 +8,6 @@ from torch import Tensor
 
 from mlip.electrostatics.chebyshev import chebyshev_nodes, coefficients_from_values
 
-# Errors of cutting the three directions add up, and forces are more sensitive than energies.
-_RANK_SAFETY = 0.3
-
 
 @dataclass(frozen=True)
 class OpenAxis:
@@ -73,7 +70,7 @@ def open_axis(
         kernel = transform @ plane_kernel(separations, plane.alpha) @ transform.T
         stacked = torch.cat([stacked, kernel / plane.area], dim=1)
     vectors, values, _ = torch.linalg.svd(stacked, full_matrices=False)
-    basis = vectors[:, values > _RANK_SAFETY * tolerance * values[0]]
+    basis = vectors[:, values > tolerance * values[0]]
     return OpenAxis(
         length,
         basis / norms[:, None],

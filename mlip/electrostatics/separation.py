@@ -11,8 +11,14 @@ from mlip.electrostatics.nodes import mixed_gaussian_sum
 from mlip.electrostatics.open_axis import OpenAxis, Plane, open_axis, polynomial_count
 from mlip.electrostatics.quadrature import gaussian_sum
 
-# Errors of the parts add up to the tolerance.
-_SAFETY = 0.3
+# Errors of the parts, of the tolerance, as measured for random charges: the cut sums, whose terms have random signs,
+# and what the bases of open directions leave out.
+_CUT_SUMS = 3.0
+_GAUSSIANS = 0.3
+_POLYNOMIALS = 0.3
+_RANKS = (0.1, 0.03, 0.03)  # by the number of periodic directions
+# Sums of Gaussians are not better than this in float64.
+_LEAST = 2e-14
 # Bases and exponents must not follow a cell that moves: they are made for sizes from a coarse scale.
 _SIZES_PER_DOUBLING = 4
 
@@ -24,7 +30,7 @@ class Separation:
     Attributes:
         alpha: α, 1/Å.
         cutoff: Of the short-range sum, Å.
-        tolerance: Of each part.
+        tolerance: Relative error of forces.
     """
 
     alpha: float
@@ -34,18 +40,21 @@ class Separation:
     @property
     def highest_wave_number(self) -> float:
         """k beyond which exp(−k²/4α²) is below the tolerance, 1/Å."""
-        return 2 * self.alpha * math.sqrt(math.log(1 / self.tolerance))
+        return 2 * self.alpha * math.sqrt(math.log(1 / (_CUT_SUMS * self.tolerance)))
 
     def harmonics(self, frame: Frame) -> tuple[int, ...]:
         """Number of cosines along each periodic direction."""
         lengths = torch.linalg.pinv(frame.reciprocal.detach() / (2 * math.pi)).norm(dim=0)
         return tuple(math.ceil(self.highest_wave_number * length / (2 * math.pi)) + 1 for length in lengths.tolist())
 
+    def polynomials(self, length: float) -> int:
+        """Number of Chebyshev polynomials along an open direction of a length in Å."""
+        return polynomial_count(self.alpha, length, _POLYNOMIALS * self.tolerance)
+
 
 def separation(tolerance: float, cutoff: float) -> Separation:
-    """The range separation with erfc(α · cutoff) below the tolerance."""
-    part = _SAFETY * tolerance
-    return Separation(math.sqrt(math.log(1 / part)) / cutoff, cutoff, part)
+    """The range separation with exp(−(α · cutoff)²) at what the tolerance allows."""
+    return Separation(math.sqrt(math.log(1 / (_CUT_SUMS * tolerance))) / cutoff, cutoff, tolerance)
 
 
 def rounded_down(size: float) -> float:
@@ -57,14 +66,13 @@ def gaussian_nodes(
     separation: Separation, frame: Frame, intervals: list[Interval]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Exponents and weights of the sum of Gaussians in a box, float64 [nodes]."""
+    tolerance = max(_GAUSSIANS * separation.tolerance, _LEAST)
     radius = math.sqrt(sum(interval.length**2 for interval in intervals))
     if frame.periodic == 0:
-        return gaussian_sum(separation.alpha, radius, separation.tolerance)
+        return gaussian_sum(separation.alpha, radius, tolerance)
     smallest = rounded_down(frame.reciprocal.detach().norm(dim=1).min().item())
     squares = torch.linspace(smallest, max(separation.highest_wave_number, 2 * smallest), 16, dtype=torch.float64) ** 2
-    exponents, weights = mixed_gaussian_sum(
-        separation.alpha, radius, squares.numpy(), frame.periodic, separation.tolerance
-    )
+    exponents, weights = mixed_gaussian_sum(separation.alpha, radius, squares.numpy(), frame.periodic, tolerance)
     return torch.from_numpy(exponents), torch.from_numpy(weights)
 
 
@@ -82,8 +90,8 @@ def open_axes(
     shared: dict[float, OpenAxis] = {}
     for interval in intervals:
         if interval.length not in shared:
-            count = polynomial_count(separation.alpha, interval.length, separation.tolerance)
+            count = separation.polynomials(interval.length)
             shared[interval.length] = open_axis(
-                interval.length, count, exponents, amplitudes, separation.tolerance, plane
+                interval.length, count, exponents, amplitudes, _RANKS[frame.periodic] * separation.tolerance, plane
             )
     return [shared[interval.length] for interval in intervals]
