@@ -2,11 +2,20 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 
-from mlip_kernels.channel_mixing import KernelMixing, MixingBlock, MixingTable, ReferenceMixing, RowGroups, fits_vectors
+from mlip_kernels.channel_mixing import (
+    KernelMixing,
+    MixingBlock,
+    MixingTable,
+    ReferenceMixing,
+    RowGroups,
+    cpu,
+    fits_vectors,
+)
 from mlip_kernels.wanted import only
 
 TOLERANCES = {torch.float64: 1e-13, torch.float32: 1e-5}
@@ -73,14 +82,17 @@ def test_jacobians(grouped: bool) -> None:
     assert torch.autograd.gradgradcheck(lambda x, *w: module(x, w, groups), given, fast_mode=True)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 400])
-def test_threads_and_repeats_give_the_same_bits(threads: None, rows: int) -> None:
-    table = TABLES["whole"]
-    given = operands(table, rows, False, torch.float32)
+@pytest.mark.parametrize("counts", [[0], [1], [400], [150, 0, 3, 240], [2, 390, 1, 7], [0, 1, 0, 1]])
+def test_threads_and_repeats_give_the_same_bits(threads: None, counts: list[int], monkeypatch: Any) -> None:
+    monkeypatch.setattr(cpu, "_FEW_PRODUCTS", 0)
+    table, grouped = TABLES["whole"], len(counts) > 1
+    given = operands(table, sum(counts), grouped, torch.float32)
+    order = torch.randperm(sum(counts), generator=torch.Generator().manual_seed(5))
+    groups = RowGroups(order, counts) if grouped else None
     found = []
-    for count in (1, 2, 2):
-        torch.set_num_threads(count)
-        found.append(derivatives(KernelMixing(table, False), given, None))
+    for number in (1, 2, 2):
+        torch.set_num_threads(number)
+        found.append(derivatives(KernelMixing(table, grouped), given, groups))
     for other in found[1:]:
         for actual, expected in zip(other, found[0], strict=True):
             assert torch.equal(actual, expected)

@@ -103,7 +103,9 @@ class CpuMixing:
         own_start, own_stop = _share(arguments.get(_ROWS), task, tasks)
         with code.loop(0, arguments.get(_GROUPS)) as group:
             rows = starts.get(group), starts.get(group + 1)
-            own = rows[0].most(own_start), rows[1].least(own_stop)
+            # Nothing, where the group's rows are all another task's.
+            first_row = rows[0].most(own_start)
+            own = first_row, rows[1].least(own_stop).most(first_row)
             for number, (block, mixing) in enumerate(zip(table.blocks, self._codes, strict=True)):
                 weights = arguments.reals(_WEIGHTS + number).at(group * (block.channels_in * block.channels_out))
                 factor = factors.at(number)
