@@ -1,8 +1,8 @@
 """The long-range potential of point charges, Σ_i q_i erf(α|r − r_i|)/|r − r_i|, as a Tucker tensor of coefficients.
 
-A sum of Gaussians makes each charge a sum of K products of functions of one coordinate. The N products of one exponent
-share factors, found from Gaussians centred anywhere in the box, so that the N·K products are never stored together
-and a wide Gaussian costs little: its rank is small.
+A sum of Gaussians makes each charge a sum of K products of functions of one coordinate. The N·K products are never
+formed: exp(−t²(x − s)²) is a polynomial in the place x and in the source s, of few functions of either that are common
+to all exponents, so that the charges enter by one tensor of moments.
 """
 
 import math
@@ -10,15 +10,17 @@ from collections.abc import Sequence
 
 import torch
 
-from mlip.electrostatics.chebyshev import chebyshev_nodes, coefficients_from_values
-from mlip.electrostatics.format.box import from_cube
+from mlip.electrostatics.chebyshev import chebyshev_nodes, chebyshev_values, coefficients_from_values
+from mlip.electrostatics.format.box import from_cube, to_cube
 from mlip.electrostatics.format.canonical import sum_of_products, tight_against_cancellation
 from mlip.electrostatics.format.degrees import Degrees, resolving_degree
-from mlip.electrostatics.format.tucker import Tucker, add, left_singular, rank_within
+from mlip.electrostatics.format.tucker import Tucker, left_singular, rank_within, transform
 from mlip.electrostatics.quadrature import gaussian_sum
 from mlip.errors import ConfigError
 
 _CHUNK_ELEMENTS = 1 << 18
+# Interpolation and quadrature are no more accurate, by rounding.
+_LEAST_TOLERANCE = 2e-14
 
 
 def long_range_tensor(
@@ -28,42 +30,56 @@ def long_range_tensor(
 
     positions `[N, 3]` in Å inside `box` `[2, 3]`, charges `[N]` in e, alpha in 1/Å.
     """
-    radius = float((box[1] - box[0]).norm())
-    kernel_scale = 2 * alpha / math.sqrt(math.pi)
+    places = to_cube(positions, box)
 
     def build(share: float) -> Tucker:
-        exponents, weights = gaussian_sum(alpha, radius, max(share, 2e-14))
-        terms = [
-            _gaussian_term(positions, weight * charges, exponent, box, degrees, share)
-            for exponent, weight in zip(exponents.tolist(), weights.tolist(), strict=True)
+        accuracy = max(share, _LEAST_TOLERANCE)
+        exponents, weights = gaussian_sum(alpha, float((box[1] - box[0]).norm()), accuracy)
+        axes = [
+            _axis(exponents.tolist(), box, axis, degree, sources, share)
+            for axis, (degree, sources) in enumerate(
+                zip(degrees, long_range_degrees(alpha, box, accuracy), strict=True)
+            )
         ]
-        return add(terms, share * kernel_scale * float(charges.norm()))
+        moments = _moments(places, charges, [basis for _, basis, _ in axes])
+        core = sum(
+            weight * transform(moments, [matrices[place] for _, _, matrices in axes])
+            for place, weight in enumerate(weights.tolist())
+        )
+        assert isinstance(core, torch.Tensor)
+        return Tucker(core, (axes[0][0], axes[1][0], axes[2][0]))
 
-    return tight_against_cancellation(build, tolerance, kernel_scale * float(charges.norm()))
+    return tight_against_cancellation(build, tolerance, 2 * alpha / math.sqrt(math.pi) * float(charges.norm()))
 
 
-def _gaussian_term(
-    positions: torch.Tensor,
-    weights: torch.Tensor,
-    exponent: float,
-    box: torch.Tensor,
-    degrees: Sequence[int],
-    tolerance: float,
-) -> Tucker:
-    """Σ_i w_i exp(−t²|r − r_i|²)."""
-    factors, rows = [], []
-    for axis, degree in enumerate(degrees):
-        nodes = from_cube(chebyshev_nodes(degree).to(box.device), box, axis)
-        to_coefficients = coefficients_from_values(degree).to(box.device)
-        coordinates = positions[:, axis]
-        centres = coordinates if len(coordinates) <= 2 * degree else nodes
-        vectors, values = left_singular(to_coefficients @ _gaussians(exponent, nodes, centres))
-        factor = vectors[:, : rank_within(values, tolerance * float(values[0]))]
-        projection = factor.mT @ to_coefficients
-        chunk = max(1, _CHUNK_ELEMENTS // degree)
-        rows.append(torch.cat([_gaussians(exponent, part, nodes) @ projection.mT for part in coordinates.split(chunk)]))
-        factors.append(factor)
-    return Tucker(sum_of_products(weights, rows), (factors[0], factors[1], factors[2]))
+def _axis(
+    exponents: Sequence[float], box: torch.Tensor, axis: int, degree: int, sources: int, share: float
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Factor U `[degree, r]`, basis of the sources V `[sources, r']` and a matrix A `[r, r']` for each exponent t.
+
+    exp(−t²(x − s)²) = T(x) U A Vᵀ T(s), where T are the Chebyshev polynomials.
+    """
+    places, centres = (from_cube(chebyshev_nodes(count).to(box.device), box, axis) for count in (degree, sources))
+    left, right = (coefficients_from_values(count).to(box.device) for count in (degree, sources))
+    full = [left @ _gaussians(exponent, places, centres) @ right.mT for exponent in exponents]
+    factor, basis = (_common(parts, share) for parts in (full, [matrix.mT for matrix in full]))
+    return factor, basis, [factor.mT @ matrix @ basis for matrix in full]
+
+
+def _common(matrices: Sequence[torch.Tensor], share: float) -> torch.Tensor:
+    """Orthonormal basis of all columns, but for a share of them."""
+    vectors, values = left_singular(torch.cat(list(matrices), dim=1))
+    return vectors[:, : rank_within(values, share * float(values[0]))]
+
+
+def _moments(places: torch.Tensor, charges: torch.Tensor, bases: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Σ_i q_i a(x_i) b(y_i) c(z_i) of the functions of the bases, at places `[N, 3]` of the cube."""
+    chunk = max(1, _CHUNK_ELEMENTS // max(len(basis) for basis in bases))
+    rows = [
+        torch.cat([chebyshev_values(part, len(basis)) @ basis for part in places[:, axis].split(chunk)])
+        for axis, basis in enumerate(bases)
+    ]
+    return sum_of_products(charges, rows)
 
 
 def _gaussians(exponent: float, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -82,7 +98,7 @@ def long_range_degrees(alpha: float, box: torch.Tensor, tolerance: float) -> Deg
         if degree is None:
             raise ConfigError(
                 f"A box {length:g} Å long is too large for alpha = {alpha:g} 1/Å at a tolerance of {tolerance:g}: "
-                "lower alpha, raise the tolerance, or give a degree."
+                "lower alpha, raise the tolerance, or take a smaller box."
             )
         degrees.append(degree)
     return degrees[0], degrees[1], degrees[2]
