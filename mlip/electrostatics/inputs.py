@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -197,20 +198,27 @@ def _cells(cells: Tensor | None, pbc: tuple[Periodicity, ...], positions: Tensor
 
 def _check_cell(cell: Tensor, periodic: Periodicity, number: int) -> None:
     """Refuse periodic cell vectors that are not finite or span no length, area or volume."""
-    vectors = cell[list(periodic)]
-    height = 0.0
-    if bool(torch.isfinite(vectors).all()) and bool((vectors.norm(dim=1) >= _LEAST_CELL_HEIGHT).all()):
-        # The rows of the pseudoinverse have the lengths of reciprocal vectors, which are inverse heights.
-        singular_values = torch.linalg.svdvals(vectors)
-        if float(singular_values[-1]) > 1e-8 * float(singular_values[0]):
-            height = float(1 / torch.linalg.pinv(vectors).norm(dim=0).max())
-    if height < _LEAST_CELL_HEIGHT:
+    vectors = [vector for vector, flag in zip(cell.tolist(), periodic, strict=True) if flag]
+    if _lowest_height(tuple(map(tuple, vectors))) < _LEAST_CELL_HEIGHT:
         axes = " and ".join("abc"[axis] for axis in range(3) if periodic[axis])
-        rows = ", ".join("[" + ", ".join(f"{value:g}" for value in row) + "]" for row in vectors.tolist())
+        rows = ", ".join("[" + ", ".join(f"{value:g}" for value in row) + "]" for row in vectors)
         raise StructureError(
             f"Structure {number} is periodic along {axes}, and its cell {rows} is singular there: give the cell "
             "vectors of the periodic directions, or set pbc to False."
         )
+
+
+@lru_cache(maxsize=256)
+def _lowest_height(vectors: tuple[tuple[float, ...], ...]) -> float:
+    """Smallest distance between opposite faces of the cell that one to three vectors span, Å; 0 if it is none."""
+    matrix = np.array(vectors)
+    if not np.isfinite(matrix).all() or (np.linalg.norm(matrix, axis=1) < _LEAST_CELL_HEIGHT).any():
+        return 0.0
+    singular_values = np.linalg.svd(matrix, compute_uv=False)
+    if singular_values[-1] <= 1e-8 * singular_values[0]:
+        return 0.0
+    # The columns of the pseudoinverse are reciprocal vectors, whose lengths are inverse heights.
+    return float(1 / np.linalg.norm(np.linalg.pinv(matrix), axis=0).max())
 
 
 def _pairs(pairs: Tensor | None, batch: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ from mlip.electrostatics.parity import (
     structure_factor_matrix,
 )
 
+# Cosine of an angle of rounding.
+_ORTHOGONAL = 1e-14
+
 
 class LongRangeKernel(Protocol):
     """A symmetric map of coefficient tensors [structures, channels, rank, rank, rank], in e/Å per e.
@@ -89,9 +92,16 @@ class PeriodicKernel:
         counted = multiplicities(counts).to(squares)
         self.weights = (4 * math.pi / volumes) * counted * decay.masked_fill(zero, 0.0)
         self.signs = structure_factor_matrix(3).to(squares)
+        self.diagonal = None
+        if self.constant and _orthogonal(metrics):
+            # All sign patterns of an orthogonal cell weigh the same, and products of cosines and sines do not mix.
+            kinds = (4 * self.weights[:, :1]).expand(-1, 8, *counts)
+            self.diagonal = merge_parities(kinds, 3)[:, None]
 
     def apply(self, moments: Tensor) -> Tensor:
         """The potential's coefficients, [structures, channels, rank, rank, rank]."""
+        if self.diagonal is not None:
+            return self.diagonal.to(moments) * moments
         signs, weights = self.signs.to(moments), self.weights.to(moments)
         kinds = split_parities(moments.flatten(0, 1), 3)
         factors = (signs @ kinds.flatten(2)).reshape(*moments.shape[:2], 4, 2, *kinds.shape[2:])
@@ -161,6 +171,13 @@ class MixedKernel:
             correction[first] = factors[first] @ self.plane.to(factors)
             total = total + correction
         return total
+
+
+def _orthogonal(metrics: Tensor) -> bool:
+    """Whether reciprocal vectors with these metrics [structures, 3, 3] are orthogonal to rounding."""
+    scales = metrics.diagonal(dim1=1, dim2=2).sqrt()
+    cosines = metrics / (scales[:, :, None] * scales[:, None])
+    return bool((cosines - torch.eye(3).to(cosines)).abs().max() < _ORTHOGONAL)
 
 
 def squared_reciprocals(metrics: Tensor, counts: tuple[int, ...]) -> Tensor:

@@ -26,12 +26,14 @@ class PairList:
         senders: int64 [pairs].
         starts: First pair of each receiver, and the number of pairs, int64 [N + 1].
         shifts: In cell vectors, float64 [pairs, 3]; None where nothing is periodic.
+        offsets: The shifts in space, Å [pairs, 3].
         structures: Structure of each pair, int64 [pairs].
     """
 
     senders: Tensor
     starts: Tensor
     shifts: Tensor | None
+    offsets: Tensor
     structures: Tensor
 
 
@@ -41,7 +43,7 @@ def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
     Raises:
         StructureError: two charges are at the same place.
     """
-    positions = structures.positions.detach().double().cpu().numpy()
+    places = structures.positions.detach().double().cpu().numpy()
     cells = structures.cells.detach().double().cpu().numpy()
     search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
     counts, senders, shifts, numbers = [], [], [], []
@@ -49,9 +51,7 @@ def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
         part = structures.structure(number)
         flags = np.array(pbc)
         box = np.where(flags[:, None], cells[number], 0.0)
-        first, second, shift, distance = search.compute(
-            points=positions[part], box=box, periodic=flags, quantities="ijSd"
-        )
+        first, second, shift, distance = search.compute(points=places[part], box=box, periodic=flags, quantities="ijSd")
         if len(distance) and distance.min() < _LEAST_DISTANCE:
             pair = int(distance.argmin())
             raise coincidence(int(first[pair]) + part.start, int(second[pair]) + part.start)
@@ -59,29 +59,36 @@ def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
         senders.append(second.astype(np.int64) + part.start)
         shifts.append(shift)
         numbers.append(np.full(len(first), number))
-    device = structures.positions.device
-    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    periodic = any(any(pbc) for pbc in structures.pbc)
+    positions = structures.positions.detach()
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    owners = torch.from_numpy(np.concatenate(numbers)).to(positions.device)
+    shift_vectors, offsets = None, positions.new_zeros(len(owners), 3)
+    if any(any(pbc) for pbc in structures.pbc):
+        shift_vectors = torch.from_numpy(np.concatenate(shifts).astype(np.float64)).to(positions.device)
+        offsets = _in_space(shift_vectors, structures.cells.detach().double(), owners).to(positions)
     return PairList(
-        senders=torch.from_numpy(np.concatenate(senders)).to(device),
-        starts=torch.from_numpy(starts.astype(np.int64)).to(device),
-        shifts=torch.from_numpy(np.concatenate(shifts).astype(np.float64)).to(device) if periodic else None,
-        structures=torch.from_numpy(np.concatenate(numbers)).to(device),
+        senders=torch.from_numpy(np.concatenate(senders)).to(positions.device),
+        starts=torch.from_numpy(starts).to(positions.device),
+        shifts=shift_vectors,
+        offsets=offsets,
+        structures=owners,
     )
 
 
 def short_range_potentials(structures: ChargedStructures, pairs: PairList, alpha: float) -> Tensor:
     """Σ q erfc(αr)/r over the pairs of each charge, V [N, channels]."""
-    positions = structures.positions
-    if pairs.shifts is None:
-        offsets = positions.new_zeros(len(pairs.senders), 3)
-    elif structures.count == 1:
-        offsets = pairs.shifts.to(positions) @ structures.cells[0]
-    else:
-        offsets = (pairs.shifts.to(positions)[:, None] @ structures.cells[pairs.structures])[:, 0]
-    return COULOMB_CONSTANT * screened_potential(
-        positions, offsets, structures.charges, alpha, pairs.senders, pairs.starts
-    )
+    positions, charges = structures.positions, structures.charges
+    offsets = pairs.offsets.to(positions)
+    if structures.cells.requires_grad and pairs.shifts is not None:
+        offsets = _in_space(pairs.shifts.to(positions), structures.cells, pairs.structures)
+    return COULOMB_CONSTANT * screened_potential(positions, offsets, charges, alpha, pairs.senders, pairs.starts)
+
+
+def _in_space(shifts: Tensor, cells: Tensor, structures: Tensor) -> Tensor:
+    """Shifts in cell vectors [pairs, 3] as vectors in Å."""
+    if len(cells) == 1:
+        return shifts @ cells[0]
+    return (shifts[:, None] @ cells[structures])[:, 0]
 
 
 class KeptPairs:

@@ -4,6 +4,7 @@ import math
 import warnings
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -227,10 +228,12 @@ class CoulombSolver:
 def _size_of(structures: ChargedStructures, number: int) -> SystemSize:
     """Sizes of a structure; open directions are as long as what is in them."""
     pbc, part = structures.pbc[number], structures.structure(number)
-    frame = frame_of(structures.cells[number].detach(), pbc)
-    lengths = structures.cells[number].detach().double().norm(dim=1).tolist()
-    volume = float(frame.measure)
+    cell = structures.cells[number].detach().double().cpu().numpy()
+    lengths, volume = np.linalg.norm(cell, axis=1).tolist(), float(abs(np.linalg.det(cell)))
     positions = structures.positions.detach()[part]
+    if not all(pbc):
+        frame = frame_of(structures.cells[number].detach(), pbc)
+        volume = float(frame.measure)
     if not all(pbc) and len(positions):
         coordinates = frame.coordinates(positions)[:, frame.periodic :]
         extents = iter((coordinates.amax(0) - coordinates.amin(0)).clamp(min=1.0).tolist())
