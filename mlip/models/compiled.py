@@ -13,6 +13,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ase.data
@@ -30,6 +31,7 @@ from mlip.models.prediction import Prediction
 from mlip.nn.contraction import SymmetricContraction
 from mlip.nn.convolution import Convolution
 from mlip.nn.degree_contraction import DegreeContraction
+from mlip.nn.linear import ElementLinear, EquivariantLinear
 from mlip.nn.summed_convolution import SummedConvolution
 from mlip_kernels.backends import available_backend
 from mlip_kernels.channelwise_convolution import BlockedConvolution, KernelConvolution
@@ -193,6 +195,8 @@ def _without_kernels(model: "Potential") -> "Potential":
             part.operation = BlockedConvolution(part.table)
         elif isinstance(part, SymmetricContraction) and isinstance(part.operation, KernelContraction):
             part.operation = MonomialContraction(part.table)
+        elif isinstance(part, EquivariantLinear | ElementLinear):
+            part.kernel = None
     return model
 
 
@@ -251,8 +255,12 @@ class _Measurements:
 
     def __init__(self, model: "Potential") -> None:
         self._model = model
+        from mlip.models import network_spec
+        from mlip_kernels.simd.program import package_hash
+
         probe = (_PROBE_ATOMS, _PROBE_CONTACT, _ORDINARY_FORCE)
-        digest = hashlib.sha256(f"{__version__} {probe} {model.config.model_dump_json()}".encode())
+        digest = hashlib.sha256(f"{__version__} {package_hash()} {probe} {model.config.model_dump_json()}".encode())
+        digest.update(Path(network_spec.__file__).read_bytes())
         for name, values in sorted(model.state_dict().items()):
             digest.update(name.encode() + values.contiguous().numpy().tobytes())
         self._path = cache_folder() / f"radial_tables_{digest.hexdigest()[:32]}.json"

@@ -22,6 +22,9 @@ class EquivariantLinear(nn.Module):
     Args:
         irreps_in: Canonical irreps of the input.
         irreps_out: Canonical irreps of the output.
+
+    Attributes:
+        kernel: The map as a compiled program, which the CPU takes; None where plain torch does.
     """
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps) -> None:
@@ -37,12 +40,12 @@ class EquivariantLinear(nn.Module):
                 if block.irrep in self.inputs
             }
         )
-        self._kernel = _kernel(irreps_in, irreps_out, grouped=False)
+        self.kernel = _kernel(irreps_in, irreps_out, grouped=False)
 
     def forward(self, features: Tensor, divisor: float = 1.0) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep, and divide them."""
-        if self._kernel is not None and _on_cpu(features):
-            result: Tensor = self._kernel(features, list(self.weights.values()), divisor=divisor)
+        if self.kernel is not None and _on_cpu(features):
+            result: Tensor = self.kernel(features, list(self.weights.values()), divisor=divisor)
             return result
         mixed = _mix_channels(features, self.inputs, self.outputs, lambda irrep: self.weights[irrep])
         return mixed if divisor == 1.0 else mixed / divisor
@@ -58,6 +61,9 @@ class ElementLinear(nn.Module):
         irreps_in: Canonical irreps of the input.
         irreps_out: Canonical irreps of the output; one that the input lacks is zero.
         num_elements: Number of elements.
+
+    Attributes:
+        kernel: The map as a compiled program, which the CPU takes; None where plain torch does.
     """
 
     def __init__(self, irreps_in: Irreps, irreps_out: Irreps, num_elements: int) -> None:
@@ -73,13 +79,13 @@ class ElementLinear(nn.Module):
                 if block.irrep in self.inputs
             }
         )
-        self._kernel = _kernel(irreps_in, irreps_out, grouped=True)
+        self.kernel = _kernel(irreps_in, irreps_out, grouped=True)
 
     def forward(self, features: Tensor, groups: ElementGroups) -> Tensor:
         """Map features [nodes, irreps_in.dim] to [nodes, irreps_out.dim], channel-last per irrep."""
-        if self._kernel is not None and _on_cpu(features):
+        if self.kernel is not None and _on_cpu(features):
             rows = RowGroups(groups.order, groups.counts)
-            result: Tensor = self._kernel(features, list(self.weights.values()), rows)
+            result: Tensor = self.kernel(features, list(self.weights.values()), rows)
             return result
         return groups.apply(self._map, features)
 

@@ -1,6 +1,8 @@
 """Compiled potentials against the modules that they are compiled from, and against their own energies."""
 
+import copy
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -333,3 +335,17 @@ def test_an_older_processor_computes_the_same(tmp_path: Path) -> None:
     for name, other in zip(names, torch.load(tmp_path / "forces.pt", weights_only=True), strict=True):
         own = compiled(name)[1](graph).forces
         torch.testing.assert_close(other, own, rtol=0.0, atol=1e-12 * float(own.abs().max()))
+
+
+def test_copies_of_a_compiled_potential_compute_the_same() -> None:
+    model = build_model({"architecture": "mace", "elements": ["H"], "hidden_irreps": "16x0e", "l_max": 1, "seed": 1})
+    compiled = model.compile_for_inference()
+    positions = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.9]])
+    graph = build_graph(Structure(np.array([1, 1]), positions, np.zeros((3, 3)), np.zeros(3, bool)), model.cutoff)
+    expected = compiled(graph).forces
+    assert expected is not None
+    for other in (copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled))):
+        for potential_ in (other, compiled):
+            found = potential_(graph).forces
+            assert found is not None
+            assert torch.equal(found, expected)

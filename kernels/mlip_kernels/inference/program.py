@@ -60,6 +60,10 @@ class InferenceProgram:
         self._program = Program("Energies and forces of a potential.", key, real, self._phases)
         self._workspace: _Workspace | None = None
 
+    def __reduce__(self) -> tuple[type["InferenceProgram"], tuple[Network, RealType]]:
+        """Copies, of other processes too, are built anew: a program holds addresses."""
+        return InferenceProgram, (self.network, self.real)
+
     def __call__(self, positions: NDArray[np.float64], elements: NDArray[np.int64], pairs: Pairs) -> Evaluation:
         """Evaluate.
 

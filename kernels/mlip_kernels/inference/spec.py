@@ -154,6 +154,10 @@ class Layer:
     readout: Readout | None
     up: ChannelMap | None
 
+    def __post_init__(self) -> None:
+        if self.density is not None and isinstance(self.product, Gate):
+            raise ValueError("a layer with a gate has no density: its residual would be divided too.")
+
 
 @dataclass(frozen=True, eq=False)
 class PairRepulsion:

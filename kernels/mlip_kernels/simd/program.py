@@ -67,7 +67,7 @@ class Program:
 
 def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int, int], None]:
     """Compile the program, or load what an earlier process compiled."""
-    parts = (key, program.real, host_target().name, str(has_openmp()), _package_hash())
+    parts = (key, program.real, host_target().name, str(has_openmp()), package_hash())
     name = "mlip_program_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     known = sys.modules.get(name)
     if known is None:
@@ -142,8 +142,8 @@ def _written(path: Path, text: str) -> Path:
 
 
 @cache
-def _package_hash() -> str:
-    """Of every source that may emit code: this folder, and the modules named cpu or cpu_… of the operations."""
+def package_hash() -> str:
+    """Names every source that may emit code: this folder, and the modules named cpu or cpu_… of the operations."""
     digest = hashlib.sha256()
     folder = Path(__file__).parents[1]
     for path in sorted([*folder.glob("simd/*.py"), *folder.glob("*/cpu*.py"), *folder.glob("inference/*.py")]):
