@@ -13,8 +13,8 @@ from mlip_kernels.simd.code import Code, Index, Reals, Variable
 from mlip_kernels.simd.reduction import LaneSums, lane_sum
 from mlip_kernels.simd.target import host_target
 
-# Rows of a tile of a matrix product.
-_ROWS = 6
+# Rows of a tile of a matrix product, and vectors of factors that stay in registers.
+_ROWS, _VECTORS = 6, 4
 # What is made of the contraction with the first axis: values; values and the gradients of the other two factors, of
 # which the last is the one along vectors; or the gradient of the last factor alone.
 Reduction = Literal["values", "gradients", "last"]
@@ -97,25 +97,36 @@ def define_product(code: Code) -> None:
 
 
 def _in_parts(code: Code, count: Index, largest: int, emit: Callable[[Index, int], None]) -> None:
-    """Emit for all of `count`, `largest` at a time, and then for how many there are left."""
+    """Emit for all of `count`, the last first: how many are beyond a multiple of `largest`, and then so many at a time."""
     left = count % largest
     whole = count - left
-    with code.loop(0, whole, largest) as first:
-        emit(first, largest)
     for size in range(1, largest):
         with code.when(left.compare("==", size)):
             emit(whole, size)
+    with code.loop(0, whole, largest) as done:
+        emit(whole - done - largest, largest)
+
+
+def _by_vectors(code: Code, panel: Panel, emit: Callable[[list[Index]], None]) -> None:
+    """Emit for the places of a few vectors of the third axis at a time, those at the end first."""
+    count = (panel.inner + code.lanes - 1) // code.lanes
+    _in_parts(code, count, _VECTORS, lambda first, size: emit([(first + n) * code.lanes for n in range(size)]))
 
 
 def spread(code: Code, panel: Panel, y: Reals, z: Reals, charge: Reals, row: Reals) -> None:
     """Write charge * y[m] * z[v] for a panel into a row; z is padded by zeros."""
     factor = charge.broadcast(0)
-    with code.loop(panel.first, panel.last) as m:
-        scaled = factor * y.broadcast(m)
-        place = row.at((m - panel.first) * panel.inner)
-        # What lies beyond the last column is overwritten by the next one's first.
-        with code.loop(0, panel.inner, code.lanes) as v:
-            place.store(v, scaled * z.load(v))
+
+    def write(places: list[Index]) -> None:
+        vectors = [factor * z.load(place) for place in places]
+        with code.loop(panel.first, panel.last) as m:
+            scale = y.broadcast(m)
+            line = row.at((m - panel.first) * panel.inner)
+            # What lies beyond the last column is overwritten by the next one's first, which is written later.
+            for place, vector in zip(places, vectors, strict=True):
+                line.store(place, scale * vector)
+
+    _by_vectors(code, panel, write)
 
 
 def reduce(code: Code, reduction: Reduction, panel: Panel, row: Reals, particle: Particle) -> None:
@@ -139,21 +150,36 @@ def copy(code: Code, source: Reals, target: Reals, count: Index) -> None:
 
 def _add_values(code: Code, panel: Panel, row: Reals, particle: Particle) -> None:
     total = code.variable(code.broadcast(0.0))
-    with code.loop(panel.first, panel.last) as m:
-        factor = particle.y.broadcast(m)
-        line = row.at((m - panel.first) * panel.inner)
-        with code.loop(0, panel.inner, code.lanes) as v:
-            total.add_product(factor, line.load(v) * particle.z.load(v))
+
+    def add(places: list[Index]) -> None:
+        sums = _weighted_lines(code, panel, row, particle, places)
+        for place, each in zip(places, sums, strict=True):
+            total.add_product(each.get(), particle.z.load(place))
+
+    _by_vectors(code, panel, add)
     particle.of_charge.set(0, particle.of_charge.get(0) + lane_sum(total.get()))
 
 
 def _add_last(code: Code, panel: Panel, row: Reals, particle: Particle) -> None:
     charge = particle.charge.broadcast(0)
-    with code.loop(0, panel.inner, code.lanes) as v:
-        total = code.variable(code.broadcast(0.0))
-        with code.loop(panel.first, panel.last) as m:
-            total.add_product(particle.y.broadcast(m), row.load((m - panel.first) * panel.inner + v))
-        particle.of_z.store(v, code.fused(total.get(), charge, particle.of_z.load(v)))
+
+    def add(places: list[Index]) -> None:
+        sums = _weighted_lines(code, panel, row, particle, places)
+        for place, each in zip(places, sums, strict=True):
+            particle.of_z.store(place, code.fused(each.get(), charge, particle.of_z.load(place)))
+
+    _by_vectors(code, panel, add)
+
+
+def _weighted_lines(code: Code, panel: Panel, row: Reals, particle: Particle, places: list[Index]) -> list[Variable]:
+    """Sums over the second axis, weighted with its factors, for vectors of the third."""
+    sums = [code.variable(code.broadcast(0.0)) for _ in places]
+    with code.loop(panel.first, panel.last) as m:
+        weight = particle.y.broadcast(m)
+        line = row.at((m - panel.first) * panel.inner)
+        for place, total in zip(places, sums, strict=True):
+            total.add_product(weight, line.load(place))
+    return sums
 
 
 def _add_gradients(code: Code, panel: Panel, row: Reals, particle: Particle) -> None:
