@@ -9,14 +9,16 @@ from mlip.electrostatics.pairs import SKIN
 from mlip.electrostatics.separation import Separation
 
 # Measured in float64 on one thread of a server CPU with AVX-512; only their ratios decide.
-_SECONDS_PER_DIRECT_PAIR = 1.6e-9
-_SECONDS_PER_SCREENED_PAIR = 6e-9
-_SECONDS_PER_LISTED_PAIR = 1.1e-7
-_SECONDS_PER_FLOP = 4e-11
+_SECONDS_PER_DIRECT_PAIR = 0.9e-9
+_SECONDS_PER_SCREENED_PAIR = 1.1e-8
+_SECONDS_PER_LISTED_PAIR = 1e-7
+_SECONDS_PER_FLOP = 3e-11
 _SECONDS_PER_WAVE = 5e-8  # of one charge
-_SECONDS_PER_CALL = 1.5e-3  # of the many small operations of a separated sum
+# Of the small operations around the large ones.
+_SECONDS_PER_DIRECT_CALL = 1e-3
+_SECONDS_PER_CALL = 2e-3
 # In dynamics a list serves for about so many steps.
-_STEPS_PER_LIST = 10
+_STEPS_PER_LIST = 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class Cost:
 def direct_cost(size: SystemSize) -> Cost:
     """Of the sum over all pairs."""
     pairs = float(size.charges) ** 2 * size.channels
-    return Cost(25 * pairs, _SECONDS_PER_DIRECT_PAIR * pairs, 8 * 8 * size.charges * size.channels)
+    return Cost(
+        25 * pairs, _SECONDS_PER_DIRECT_CALL + _SECONDS_PER_DIRECT_PAIR * pairs, 8 * 8 * size.charges * size.channels
+    )
 
 
 def short_range_cost(size: SystemSize, separation: Separation) -> Cost:
