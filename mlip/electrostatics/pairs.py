@@ -88,7 +88,9 @@ def _in_space(shifts: Tensor, cells: Tensor, structures: Tensor) -> Tensor:
     """Shifts in cell vectors [pairs, 3] as vectors in Å."""
     if len(cells) == 1:
         return shifts @ cells[0]
-    return (shifts[:, None] @ cells[structures])[:, 0]
+    columns = zip(shifts.split(1, dim=1), cells.unbind(1), strict=True)
+    first, second, third = (amount * vectors.index_select(0, structures) for amount, vectors in columns)
+    return first + second + third
 
 
 class KeptPairs:

@@ -1,0 +1,60 @@
+"""What a solver keeps from call to call, pair lists and boxes, never makes a result wrong."""
+
+import pytest
+import torch
+from systems import SKEWED, random_charges
+
+from mlip.electrostatics import CoulombSolver
+from mlip.electrostatics.boxes import interval
+from mlip.electrostatics.inputs import read_inputs
+from mlip.electrostatics.pairs import KeptPairs
+
+
+@pytest.mark.parametrize("pbc", [[False] * 3, [False, False, True], [True, True, False], [True] * 3])
+def test_a_moving_system_keeps_its_accuracy(pbc: list[bool]) -> None:
+    positions, charges = random_charges(50, 61, SKEWED)
+    generator = torch.Generator().manual_seed(0)
+    solver = CoulombSolver(1e-5, 5.0, method="chebyshev_tucker")
+    for step in range(12):
+        # Small steps keep the list, the larger one each fourth time makes it anew; all drift out of the first box.
+        size = 0.5 if step % 4 == 3 else 0.03
+        noise = torch.randn(positions.shape, dtype=torch.float64, generator=generator)
+        positions = positions + size * (0.2 * noise + torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64))
+        kept = solver(positions, charges, SKEWED, pbc).energy
+        fresh = CoulombSolver(1e-9, 5.0)(positions, charges, SKEWED, pbc).energy
+        assert float(kept) == pytest.approx(float(fresh), rel=1e-5)
+
+
+def test_one_solver_serves_different_systems_in_turn() -> None:
+    solver = CoulombSolver(1e-6)
+    systems = [random_charges(30, seed, SKEWED) for seed in (62, 63)]
+    cells = [SKEWED, 1.2 * SKEWED]
+    for _ in range(2):
+        for (positions, charges), cell in zip(systems, cells, strict=True):
+            for pbc in ([True] * 3, [True, True, False], [False] * 3):
+                alone = CoulombSolver(1e-6)(positions, charges, cell, pbc).energy
+                torch.testing.assert_close(solver(positions, charges, cell, pbc).energy, alone, rtol=1e-6, atol=0)
+
+
+def test_pair_lists_serve_until_a_charge_has_moved_by_half_the_skin() -> None:
+    positions, charges = random_charges(30, 64, SKEWED)
+    kept = KeptPairs()
+    first = kept.pairs(read_inputs(positions, charges, SKEWED, True, None, None), 4.0)
+    for shift, same in ((0.2, True), (-0.2, True), (0.3, False)):
+        moved = positions.clone()
+        moved[7, 1] += shift
+        again = kept.pairs(read_inputs(moved, charges, SKEWED, True, None, None), 4.0)
+        assert (again is first) == same
+    strained = kept.pairs(read_inputs(positions, charges, 1.001 * SKEWED, True, None, None), 4.0)
+    assert strained is not first
+
+
+def test_boxes_have_room_and_are_kept() -> None:
+    box = interval(-3.0, 17.0)
+    assert box.length < 23
+    assert box.suits(-3.4, 17.4)
+    assert box.suits(-2.0, 16.0)
+    assert not box.suits(-2.0, 19.0)
+    assert not box.suits(0.0, 10.0)
+    # Lengths come from a coarse scale, so that bases serve again.
+    assert len({interval(0.0, 20.0 + 0.01 * step).length for step in range(100)}) <= 3
