@@ -20,11 +20,13 @@ class Frame:
         periodic: Number of periodic directions.
         inverse: Matrix from positions to coordinates, float64 [3, 3].
         measure: Volume, area or length of the periodic cell, float64 []; 1 without.
+        lengths: Of the periodic cell vectors, Å.
     """
 
     periodic: int
     inverse: Tensor
     measure: Tensor
+    lengths: tuple[float, ...]
 
     def coordinates(self, positions: Tensor) -> Tensor:
         """Of positions in Å [N, 3], float64 [N, 3]."""
@@ -40,7 +42,8 @@ def frame_of(cell: Tensor, pbc: Periodicity) -> Frame:
     """The frame of a structure with a cell [3, 3] in Å."""
     vectors = cell.double()[[axis for axis in range(3) if pbc[axis]]]
     basis = torch.cat([vectors, _normals(vectors)])
-    return Frame(len(vectors), torch.linalg.inv(basis), torch.linalg.det(basis).abs())
+    lengths = tuple(vectors.detach().norm(dim=1).tolist())
+    return Frame(len(vectors), torch.linalg.inv(basis), torch.linalg.det(basis).abs(), lengths)
 
 
 def _normals(vectors: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from mlip.electrostatics.quadrature import gaussian_rule
 from mlip.errors import ConfigError
 
 _MOST_NODES = 120
@@ -43,11 +44,11 @@ def mixed_gaussian_sum(
         ConfigError: 120 nodes are too few.
     """
     # Below the smallest reciprocal vector, exponents matter to the mode k = 0 alone.
-    scale = 3 / max(radius, math.pi / math.sqrt(squares.min()))
+    reach = max(radius, math.pi / math.sqrt(squares.min()))
     distances = np.linspace(0.0, radius, _SAMPLES)
-    exact = _modes(*_rule(alpha, scale, _REFERENCE_NODES), squares, distances, periodic)
+    exact = _modes(*gaussian_rule(alpha, reach, _REFERENCE_NODES), squares, distances, periodic)
     for count in range(6, _MOST_NODES):
-        exponents, weights = _rule(alpha, scale, count)
+        exponents, weights = gaussian_rule(alpha, reach, count)
         error = np.abs(_modes(exponents, weights, squares, distances, periodic) - exact).max()
         if error <= tolerance * np.abs(exact[:-1]).max():
             return exponents, weights
@@ -55,13 +56,6 @@ def mixed_gaussian_sum(
         f"{_MOST_NODES} Gaussians do not reach the tolerance {tolerance:.1e} in a box of {radius:g} Å with a range "
         f"separation of {alpha:g} 1/Å: raise the tolerance or the cutoff."
     )
-
-
-def _rule(alpha: float, scale: float, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    half = math.asinh(alpha / scale) / 2
-    nodes, weights = np.polynomial.legendre.leggauss(count)
-    s = half * (nodes + 1)
-    return scale * np.sinh(s), (2 / math.sqrt(math.pi)) * half * scale * weights * np.cosh(s)
 
 
 def _modes(

@@ -43,7 +43,7 @@ def gaussian_sum(alpha: float, radius: float, tolerance: float) -> tuple[torch.T
     distances = _distances(alpha, radius)
     exact = _kernel(alpha, distances)
     for count in range(2, _MOST_NODES + 1):
-        exponents, weights = _rule(alpha, radius, count)
+        exponents, weights = gaussian_rule(alpha, radius, count)
         approximation = np.exp(-np.square(np.outer(distances, exponents))) @ weights
         if np.abs(approximation / exact - 1).max() <= tolerance:
             return torch.from_numpy(exponents), torch.from_numpy(weights)
@@ -53,7 +53,8 @@ def gaussian_sum(alpha: float, radius: float, tolerance: float) -> tuple[torch.T
     )
 
 
-def _rule(alpha: float, radius: float, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def gaussian_rule(alpha: float, radius: float, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Exponents t and weights w [count] of the rule with so many nodes, for distances up to the radius in Å."""
     scale = 3 / radius
     half = math.asinh(alpha / scale) / 2
     nodes, weights = np.polynomial.legendre.leggauss(count)

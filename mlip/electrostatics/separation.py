@@ -44,8 +44,8 @@ class Separation:
 
     def harmonics(self, frame: Frame) -> tuple[int, ...]:
         """Number of cosines along each periodic direction."""
-        lengths = torch.linalg.pinv(frame.reciprocal.detach() / (2 * math.pi)).norm(dim=0)
-        return tuple(math.ceil(self.highest_wave_number * length / (2 * math.pi)) + 1 for length in lengths.tolist())
+        highest = self.highest_wave_number / (2 * math.pi)
+        return tuple(math.ceil(highest * length) + 1 for length in frame.lengths)
 
     def polynomials(self, length: float) -> int:
         """Number of Chebyshev polynomials along an open direction of a length in Å."""
