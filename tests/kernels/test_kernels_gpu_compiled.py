@@ -7,15 +7,19 @@ from mlip_kernels.gpu_compile import TARGETS, CompileCase, compile_case
 
 
 def cases() -> list[CompileCase]:
+    from mlip_kernels.coulomb_pairs import gpu as coulomb_pairs
     from mlip_kernels.factorised_convolution import gpu as factorised_convolution
     from mlip_kernels.factorised_product import gpu as factorised_product
     from mlip_kernels.radial_table import gpu as radial_table
+    from mlip_kernels.separable_moments import gpu as separable_moments
     from mlip_kernels.spherical_harmonics import gpu as spherical_harmonics
 
     return [
+        *coulomb_pairs.compile_cases(),
         *factorised_convolution.compile_cases(),
         *factorised_product.compile_cases(),
         *radial_table.compile_cases(),
+        *separable_moments.compile_cases(),
         *spherical_harmonics.compile_cases(harmonics_table(3)),
     ]
 

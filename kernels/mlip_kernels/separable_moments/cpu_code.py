@@ -97,7 +97,7 @@ def define_product(code: Code) -> None:
 
 
 def _in_parts(code: Code, count: Index, largest: int, emit: Callable[[Index, int], None]) -> None:
-    """Emit for all of `count`, the last first: how many are beyond a multiple of `largest`, and then so many at a time."""
+    """Emit for all of `count`, the last first: what is beyond a multiple of `largest`, and then so many at a time."""
     left = count % largest
     whole = count - left
     for size in range(1, largest):
