@@ -38,7 +38,7 @@ def mixed_gaussian_sum(
         radius: Largest distance along open directions, Å.
         squares: Some k² that span the modes in use, the smallest one among them, 1/Å² [modes].
         periodic: Number of periodic directions, 1 or 2.
-        tolerance: Error of a mode at any distance, relative to the largest mode.
+        tolerance: Error of a mode at any distance, relative to the largest mode, or to k = 0 where that is larger.
 
     Raises:
         ConfigError: 120 nodes are too few.
@@ -47,10 +47,12 @@ def mixed_gaussian_sum(
     reach = max(radius, math.pi / math.sqrt(squares.min()))
     distances = np.linspace(0.0, radius, _SAMPLES)
     exact = _modes(*gaussian_rule(alpha, reach, _REFERENCE_NODES), squares, distances, periodic)
+    # Where the cutoff is much larger than the cell, modes are nothing beside k = 0.
+    scale = max(np.abs(exact[:-1]).max(), 2 * alpha * (math.sqrt(math.pi) / alpha) ** periodic / math.sqrt(math.pi))
     for count in range(6, _MOST_NODES):
         exponents, weights = gaussian_rule(alpha, reach, count)
         error = np.abs(_modes(exponents, weights, squares, distances, periodic) - exact).max()
-        if error <= tolerance * np.abs(exact[:-1]).max():
+        if error <= tolerance * scale:
             return exponents, weights
     raise ConfigError(
         f"{_MOST_NODES} Gaussians do not reach the tolerance {tolerance:.1e} in a box of {radius:g} Å with a range "

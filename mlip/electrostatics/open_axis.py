@@ -40,8 +40,13 @@ class Plane:
 
 
 def polynomial_count(alpha: float, length: float, tolerance: float) -> int:
-    """Chebyshev polynomials that resolve exp(−α²x²) on an interval to the tolerance."""
-    return math.ceil(1.05 * alpha * length * math.sqrt(math.log(1 / tolerance))) + 4
+    """Chebyshev polynomials that resolve exp(−α²(x − x')²) on an interval to the tolerance.
+
+    αL √ln(1/ε) of them reach the wave numbers of the Gaussian; where it is wider than the interval, coefficients fall
+    like those of an entire function. A little above what is measured for α · length from 0.1 to 30, all tolerances.
+    """
+    logarithm = math.log(1 / tolerance)
+    return math.ceil(alpha * length * math.sqrt(logarithm) + 0.3 * logarithm) + 4
 
 
 def open_axis(

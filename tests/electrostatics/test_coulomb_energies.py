@@ -127,3 +127,24 @@ def test_potential_is_the_derivative_of_the_energy() -> None:
         (derivative,) = torch.autograd.grad(result.energy.sum(), charges)
         assert torch.allclose(result.potential, derivative, rtol=0, atol=1e-12 * float(derivative.abs().max()))
         assert torch.equal(result.energy, result.short_range + result.long_range)
+
+
+@pytest.mark.parametrize("pbc", [[False] * 3, [False, False, True], [True, True, False], [True] * 3])
+def test_cutoffs_beyond_the_size_of_the_system(pbc: list[bool]) -> None:
+    positions, charges = random_charges(6, 8, SKEWED / 2)
+    results = [
+        CoulombSolver(1e-11, cutoff, method="chebyshev_tucker")(positions, charges, SKEWED / 2, pbc).energy
+        for cutoff in (2.0, 20.0)
+    ]
+    assert float(results[0]) == pytest.approx(float(results[1]), rel=1e-10)
+
+
+@pytest.mark.parametrize("pbc", [[False] * 3, [False, False, True], [True, True, False], [True] * 3])
+def test_long_boxes(pbc: list[bool]) -> None:
+    box = torch.diag(torch.tensor([5.0, 6.0, 80.0], dtype=torch.float64))
+    positions, charges = random_charges(60, 9, box)
+    results = [
+        CoulombSolver(1e-8, cutoff, method="chebyshev_tucker")(positions, charges, box, pbc).energy
+        for cutoff in (5.0, 8.0)
+    ]
+    assert float(results[0]) == pytest.approx(float(results[1]), rel=1e-8)
