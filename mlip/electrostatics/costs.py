@@ -14,6 +14,7 @@ _SECONDS_PER_SCREENED_PAIR = 1.1e-8
 _SECONDS_PER_LISTED_PAIR = 1e-7
 _SECONDS_PER_FLOP = 3e-11
 _SECONDS_PER_WAVE = 5e-8  # of one charge
+_BYTES_PER_LISTED_PAIR = 80  # with what is needed while it is made
 # Of the small operations around the large ones.
 _SECONDS_PER_DIRECT_CALL = 1e-3
 _SECONDS_PER_CALL = 2e-3
@@ -64,7 +65,7 @@ def short_range_cost(size: SystemSize, separation: Separation) -> Cost:
     if not any(size.pbc):
         pairs = min(pairs, float(size.charges) ** 2)
     seconds = pairs * (_SECONDS_PER_SCREENED_PAIR * size.channels + _SECONDS_PER_LISTED_PAIR / _STEPS_PER_LIST)
-    return Cost(60 * pairs * size.channels, seconds, int(80 * pairs))
+    return Cost(60 * pairs * size.channels, seconds, int(_BYTES_PER_LISTED_PAIR * pairs))
 
 
 def separable_cost(size: SystemSize, separation: Separation) -> Cost:

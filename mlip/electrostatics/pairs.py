@@ -16,6 +16,7 @@ from mlip_kernels.coulomb_pairs import screened_potential
 _LEAST_DISTANCE = 1e-6  # Å
 SKIN = 0.5  # Å
 _MOST_KEPT = 8
+_MOST_PAIRS_KEPT = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,16 @@ class PairList:
     Attributes:
         senders: int64 [pairs].
         starts: First pair of each receiver, and the number of pairs, int64 [N + 1].
-        shifts: In cell vectors, float64 [pairs, 3]; None where nothing is periodic.
+        shifts: In cell vectors, int32 [pairs, 3]; None where nothing is periodic.
         offsets: The shifts in space, Å [pairs, 3].
-        structures: Structure of each pair, int64 [pairs].
+        counts: Pairs of each structure, int64 [structures].
     """
 
     senders: Tensor
     starts: Tensor
     shifts: Tensor | None
     offsets: Tensor
-    structures: Tensor
+    counts: Tensor
 
 
 def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
@@ -43,35 +44,32 @@ def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
     Raises:
         StructureError: two charges are at the same place.
     """
-    places = structures.positions.detach().double().cpu().numpy()
+    positions = structures.positions.detach()
+    places = positions.double().cpu().numpy()
     cells = structures.cells.detach().double().cpu().numpy()
     search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
-    counts, senders, shifts, numbers = [], [], [], []
+    degrees, senders, shifts, offsets = [], [], [], []
     for number, pbc in enumerate(structures.pbc):
         part = structures.structure(number)
-        flags = np.array(pbc)
-        box = np.where(flags[:, None], cells[number], 0.0)
-        first, second, shift, distance = search.compute(points=places[part], box=box, periodic=flags, quantities="ijSd")
+        first, second, shift, distance = search.compute(
+            points=places[part], box=cells[number], periodic=np.array(pbc), quantities="ijSd"
+        )
         if len(distance) and distance.min() < _LEAST_DISTANCE:
             pair = int(distance.argmin())
             raise coincidence(int(first[pair]) + part.start, int(second[pair]) + part.start)
-        counts.append(np.bincount(first.astype(np.int64), minlength=part.stop - part.start))
+        degrees.append(np.bincount(first.astype(np.int64), minlength=part.stop - part.start))
         senders.append(second.astype(np.int64) + part.start)
-        shifts.append(shift)
-        numbers.append(np.full(len(first), number))
-    positions = structures.positions.detach()
-    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    owners = torch.from_numpy(np.concatenate(numbers)).to(positions.device)
-    shift_vectors, offsets = None, positions.new_zeros(len(owners), 3)
-    if any(any(pbc) for pbc in structures.pbc):
-        shift_vectors = torch.from_numpy(np.concatenate(shifts).astype(np.float64)).to(positions.device)
-        offsets = _in_space(shift_vectors, structures.cells.detach().double(), owners).to(positions)
+        shifts.append(shift.astype(np.int32))
+        offsets.append(shift @ cells[number])
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(degrees))]).astype(np.int64)
+    periodic = any(any(pbc) for pbc in structures.pbc)
+    device = positions.device
     return PairList(
-        senders=torch.from_numpy(np.concatenate(senders)).to(positions.device),
-        starts=torch.from_numpy(starts).to(positions.device),
-        shifts=shift_vectors,
-        offsets=offsets,
-        structures=owners,
+        senders=torch.from_numpy(np.concatenate(senders)).to(device),
+        starts=torch.from_numpy(starts).to(device),
+        shifts=torch.from_numpy(np.concatenate(shifts)).to(device) if periodic else None,
+        offsets=torch.from_numpy(np.concatenate(offsets)).to(positions),
+        counts=torch.tensor([len(each) for each in senders], device=device),
     )
 
 
@@ -80,14 +78,15 @@ def short_range_potentials(structures: ChargedStructures, pairs: PairList, alpha
     positions, charges = structures.positions, structures.charges
     offsets = pairs.offsets.to(positions)
     if structures.cells.requires_grad and pairs.shifts is not None:
-        offsets = _in_space(pairs.shifts.to(positions), structures.cells, pairs.structures)
+        offsets = _in_space(pairs.shifts.to(positions), structures.cells, pairs.counts)
     return COULOMB_CONSTANT * screened_potential(positions, offsets, charges, alpha, pairs.senders, pairs.starts)
 
 
-def _in_space(shifts: Tensor, cells: Tensor, structures: Tensor) -> Tensor:
-    """Shifts in cell vectors [pairs, 3] as vectors in Å."""
+def _in_space(shifts: Tensor, cells: Tensor, counts: Tensor) -> Tensor:
+    """Shifts in cell vectors [pairs, 3] as vectors in Å, the first so many of the first structure, and so on."""
     if len(cells) == 1:
         return shifts @ cells[0]
+    structures = torch.repeat_interleave(torch.arange(len(cells), device=counts.device), counts)
     columns = zip(shifts.split(1, dim=1), cells.unbind(1), strict=True)
     first, second, third = (amount * vectors.index_select(0, structures) for amount, vectors in columns)
     return first + second + third
@@ -115,6 +114,9 @@ class KeptPairs:
         pairs = pair_list(structures, cutoff + SKIN)
         self._lists[key] = positions.clone(), pairs
         self._lists.move_to_end(key)
-        while len(self._lists) > _MOST_KEPT:
+        while len(self._lists) > 1 and (len(self._lists) > _MOST_KEPT or self._pairs_kept() > _MOST_PAIRS_KEPT):
             self._lists.popitem(last=False)
         return pairs
+
+    def _pairs_kept(self) -> int:
+        return sum(len(pairs.senders) for _, pairs in self._lists.values())
