@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -18,9 +18,11 @@ from mlip.nn.layout import canonical_irreps, natural_irreps
 from mlip.so3.grids import sphere_grid
 from mlip_kernels import (
     channelwise_convolution,
+    coulomb_pairs,
     factorised_convolution,
     factorised_product,
     radial_table,
+    separable_moments,
     spherical_harmonics,
     symmetric_contraction,
 )
@@ -30,6 +32,8 @@ from mlip_kernels.radial_table import KnotGrid, spline_coefficients
 from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan
 
 _CUTOFF, _INTERVALS = 5.0, 256
+# Of electrostatics: inverse length of the screening, 1/Å, and functions of each axis.
+_SCREENING, _RANK = 0.6, 24
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,55 @@ def symmetric_contraction_cases(problem: KernelProblem) -> Iterator[KernelCase]:
     )
 
 
+def coulomb_cases(problem: KernelProblem) -> Iterator[KernelCase]:
+    """Screened potentials of charges over the list, and bare ones over all pairs."""
+    atoms = problem.atoms
+    senders, offsets, starts = _two_way_list(problem)
+    edges, structure = len(senders), torch.tensor([0, atoms])
+    positions, charges = problem.normal(1, atoms, 3), problem.normal(2, atoms, 1)
+    # About, for polynomials of degree 22 and 11.
+    screening = 125 if problem.dtype == torch.float64 else 80
+    numbers, read = 4 * atoms, 3 * edges
+    indices = 8 * edges
+    listed = passes(
+        "coulomb_pairs",
+        lambda positions, offsets, charges: coulomb_pairs.reference.potential(
+            positions, offsets, charges, senders, starts, _SCREENING
+        ),
+        lambda positions, offsets, charges: coulomb_pairs.screened_potential(
+            positions, offsets, charges, _SCREENING, senders, starts
+        ),
+        [positions, offsets, charges],
+        Work(screening * edges, indices + problem.bytes(numbers, read, atoms)),
+        Work((screening + 25) * edges, indices + problem.bytes(2 * numbers, 2 * read, atoms)),
+    )
+    everything = passes(
+        "coulomb_pairs",
+        lambda positions, charges: coulomb_pairs.reference.potential(positions, None, charges, None, structure, 0.0),
+        lambda positions, charges: coulomb_pairs.direct_potential(positions, charges, structure),
+        [positions, charges],
+        Work(20 * atoms**2, problem.bytes(numbers, atoms)),
+        Work(33 * atoms**2, problem.bytes(2 * numbers, atoms)),
+    )
+    for name, cases in (("list", listed), ("all pairs", everything)):
+        for case in cases:
+            yield replace(case, measured=f"{name}, {case.measured}")
+
+
+def separable_moments_cases(problem: KernelProblem) -> Iterator[KernelCase]:
+    """Moments of all atoms in products of three bases of equal rank; the reference is chunked matrix products."""
+    atoms, structure = problem.atoms, torch.tensor([0, problem.atoms])
+    products, numbers = atoms * _RANK**3, problem.bytes(atoms * (3 * _RANK + 1))
+    yield from passes(
+        "separable_moments",
+        lambda charges, x, y, z: separable_moments.reference.moments(charges, x, y, z, structure),
+        lambda charges, x, y, z: separable_moments.separable_moments(charges, x, y, z, structure),
+        [problem.normal(1, atoms, 1), *(problem.normal(seed, atoms, _RANK) for seed in (2, 3, 4))],
+        Work(2 * products, numbers + problem.bytes(_RANK**3)),
+        Work(4 * products, 2 * numbers + problem.bytes(_RANK**3)),
+    )
+
+
 def grid_points(l_max: int) -> int:
     """Nodes of the smallest grid that is exact for products of three functions of degrees up to l_max."""
     grid = sphere_grid(3 * l_max)
@@ -225,6 +278,8 @@ CASES: list[Callable[[KernelProblem], Iterator[KernelCase]]] = [
     symmetric_contraction_cases,
     factorised_product_cases,
     factorised_convolution_cases,
+    coulomb_cases,
+    separable_moments_cases,
 ]
 
 
@@ -232,6 +287,16 @@ def all_cases(problem: KernelProblem) -> Iterator[KernelCase]:
     """The cases of all operations, each made when it is asked for."""
     for make in CASES:
         yield from make(problem)
+
+
+def _two_way_list(problem: KernelProblem) -> tuple[Tensor, Tensor, Tensor]:
+    """Senders, offsets and starts of a list in which every pair has its reverse: atoms on a ring, random offsets."""
+    atoms, steps = torch.arange(problem.atoms)[:, None], torch.arange(1, 1 + -(-problem.neighbours // 2))
+    ahead, behind = (atoms + steps) % problem.atoms, (atoms - steps) % problem.atoms
+    offsets = problem.normal(3, *ahead.shape, 3)
+    reverse = -offsets[behind, steps - 1]
+    starts = 2 * len(steps) * torch.arange(problem.atoms + 1)
+    return torch.cat([ahead, behind], 1).flatten(), torch.cat([offsets, reverse], 1).flatten(0, 1), starts
 
 
 def _generator(seed: int) -> torch.Generator:
