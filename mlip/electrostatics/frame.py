@@ -40,6 +40,9 @@ class Frame:
 
 def frame_of(cell: Tensor, pbc: Periodicity) -> Frame:
     """The frame of a structure with a cell [3, 3] in Å."""
+    if not any(pbc):
+        identity = torch.eye(3, dtype=torch.float64, device=cell.device)
+        return Frame(0, identity, identity[0, 0], ())
     vectors = cell.double()[[axis for axis in range(3) if pbc[axis]]]
     basis = torch.cat([vectors, _normals(vectors)])
     lengths = tuple(vectors.detach().norm(dim=1).tolist())
@@ -47,18 +50,16 @@ def frame_of(cell: Tensor, pbc: Periodicity) -> Frame:
 
 
 def _normals(vectors: Tensor) -> Tensor:
-    """Orthonormal vectors perpendicular to 0, 1, 2 or 3 given ones, in rows."""
+    """Orthonormal vectors perpendicular to 1, 2 or 3 given ones, in rows."""
     if len(vectors) == 3:
         return vectors[:0]
     if len(vectors) == 2:
         normal = torch.linalg.cross(vectors[0], vectors[1])
         return (normal / normal.norm())[None]
-    if len(vectors) == 1:
-        along = vectors[0] / vectors[0].norm()
-        # The axis that is farthest from the wire: any smooth choice will do.
-        helper = torch.zeros_like(along)
-        helper[int(along.detach().abs().argmin())] = 1.0
-        first = torch.linalg.cross(along, helper)
-        first = first / first.norm()
-        return torch.stack([first, torch.linalg.cross(along, first)])
-    return torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+    along = vectors[0] / vectors[0].norm()
+    # The axis that is farthest from the wire: any smooth choice will do.
+    helper = torch.zeros_like(along)
+    helper[int(along.detach().abs().argmin())] = 1.0
+    first = torch.linalg.cross(along, helper)
+    first = first / first.norm()
+    return torch.stack([first, torch.linalg.cross(along, first)])

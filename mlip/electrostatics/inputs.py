@@ -187,7 +187,7 @@ def _cells(cells: Tensor | None, pbc: tuple[Periodicity, ...], positions: Tensor
             "[structures, 3, 3]."
         )
     cells = cells.expand(structures, 3, 3)
-    values = cells.detach().double().cpu()
+    values = cells.detach().double().tolist()
     for number, periodic in enumerate(pbc):
         if any(periodic):
             _check_cell(values[number], periodic, number)
@@ -196,9 +196,9 @@ def _cells(cells: Tensor | None, pbc: tuple[Periodicity, ...], positions: Tensor
     return torch.where(used, cells, torch.zeros_like(cells))
 
 
-def _check_cell(cell: Tensor, periodic: Periodicity, number: int) -> None:
+def _check_cell(cell: list[list[float]], periodic: Periodicity, number: int) -> None:
     """Refuse periodic cell vectors that are not finite or span no length, area or volume."""
-    vectors = [vector for vector, flag in zip(cell.tolist(), periodic, strict=True) if flag]
+    vectors = [vector for vector, flag in zip(cell, periodic, strict=True) if flag]
     if _lowest_height(tuple(map(tuple, vectors))) < _LEAST_CELL_HEIGHT:
         axes = " and ".join("abc"[axis] for axis in range(3) if periodic[axis])
         rows = ", ".join("[" + ", ".join(f"{value:g}" for value in row) + "]" for row in vectors)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ _METHODS = ("auto", "direct", "ewald", "chebyshev_tucker")
 _NEUTRAL = 1e-5
 # Charges per Å³ of condensed matter, for a plan of an open system whose box is not given.
 _USUAL_DENSITY = 0.1
+_LEAST_EXTENT = 1.0  # Å
 _GIB = 2**30
 
 
@@ -105,7 +107,7 @@ class CoulombSolver:
         """
         structures = read_inputs(positions, charges, cell, pbc, batch, excluded_pairs)
         self._check_charges(structures)
-        plans = tuple(self._planner.plan(_size_of(structures, number)) for number in range(structures.count))
+        plans = tuple(self._planner.plan(size) for size in _sizes_of(structures))
         groups: dict[tuple[str, float | None], list[int]] = {}
         for number, plan in enumerate(plans):
             groups.setdefault((plan.method, plan.cutoff), []).append(number)
@@ -181,7 +183,7 @@ class CoulombSolver:
             raise StructureError(f"Points have the shape {list(points.shape)}: give finite positions [points, 3].")
         if number not in self._fields:
             structure = self._last.subset([number])
-            cutoff = self._planner.plan(_size_of(structure, 0)).cutoff
+            cutoff = self._planner.plan(next(_sizes_of(structure))).cutoff
             separated = None if cutoff is None else separation(self.tolerance, cutoff)
             self._fields[number] = PointField(structure, separated, self._expansions)
         return self._last, self._fields[number], points.detach().to(self._last.positions)
@@ -225,24 +227,28 @@ class CoulombSolver:
                 )
 
 
-def _size_of(structures: ChargedStructures, number: int) -> SystemSize:
-    """Sizes of a structure; open directions are as long as what is in them."""
-    pbc, part = structures.pbc[number], structures.structure(number)
-    cell = structures.cells[number].detach().double().cpu().numpy()
-    lengths, volume = np.linalg.norm(cell, axis=1).tolist(), float(abs(np.linalg.det(cell)))
-    positions = structures.positions.detach()[part]
-    if not all(pbc):
-        frame = frame_of(structures.cells[number].detach(), pbc)
-        volume = float(frame.measure)
-    if not all(pbc) and len(positions):
-        coordinates = frame.coordinates(positions)[:, frame.periodic :]
-        extents = iter((coordinates.amax(0) - coordinates.amin(0)).clamp(min=1.0).tolist())
-        for axis, periodic in enumerate(pbc):
-            if not periodic:
-                lengths[axis] = next(extents)
-                volume *= lengths[axis]
-    first, second, third = lengths
-    return SystemSize(pbc, part.stop - part.start, structures.charges.shape[1], (first, second, third), volume)
+def _sizes_of(structures: ChargedStructures) -> Iterator[SystemSize]:
+    """Sizes of all structures; open directions are as long as what is in them."""
+    positions = structures.positions.detach().double().cpu().numpy()
+    cells = structures.cells.detach().double().cpu().numpy()
+    channels = structures.charges.shape[1]
+    for number, pbc in enumerate(structures.pbc):
+        part = structures.structure(number)
+        vectors = np.eye(3)
+        if all(pbc):
+            vectors = cells[number]
+        elif any(pbc):
+            # Unit vectors along open directions: coordinates along them are lengths.
+            frame = frame_of(torch.from_numpy(cells[number]), pbc)
+            order = sorted(range(3), key=lambda axis: not pbc[axis])
+            vectors[order] = np.linalg.inv(frame.inverse.numpy())
+        lengths, volume = np.linalg.norm(vectors, axis=1), abs(np.linalg.det(vectors))
+        if not all(pbc) and part.stop > part.start:
+            extents = np.maximum(np.ptp(positions[part] @ np.linalg.inv(vectors), axis=0), _LEAST_EXTENT)
+            extents[list(pbc)] = 1.0
+            lengths, volume = lengths * extents, volume * extents.prod()
+        first, second, third = lengths.tolist()
+        yield SystemSize(pbc, part.stop - part.start, channels, (first, second, third), float(volume))
 
 
 def _joined(sums: list[CoulombSum], numbers: list[list[int]]) -> tuple[Tensor, Tensor]:
