@@ -16,7 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simd_pieces import REALS, Pieces
 
-from mlip_kernels.coulomb_pairs import cpu, direct_potential, op, reference, screened_potential
+from mlip_kernels.coulomb_pairs import (
+    cpu,
+    direct_energies,
+    direct_potential,
+    energies,
+    op,
+    reference,
+    screened_energies,
+    screened_potential,
+)
 from mlip_kernels.coulomb_pairs.cpu_erfc import erfc
 from mlip_kernels.coulomb_pairs.cpu_vectors import inverse_root, reciprocal
 from mlip_kernels.simd.code import Code, Indices
@@ -128,9 +137,56 @@ def test_the_operations_are_sound() -> None:
             None if operands[1] is None else offsets.detach().cos(),
             charges.detach().cos(),
         )
+        if not too:
+            torch.library.opcheck(
+                energies.energies_with_slopes,
+                (positions, None, charges[:, :1].detach(), *operands[3:5], operands[4], 0.0),
+            )
         # Third derivatives, in plain torch, depend on the list's values, which compilation does not know.
         tests = ("test_schema", "test_autograd_registration", "test_faketensor")
         torch.library.opcheck(op.second, (charges, *operands[:3], *changes, *operands[3:], too), test_utils=tests)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_energies_and_derivatives(channels: int) -> None:
+    case = crystal(6, 2.6, 3)
+    (charges,) = normal(4, (6, channels))
+    structures = torch.tensor([0, 6, 6])
+    batch = torch.zeros(6, dtype=torch.int64)
+    for mixed in (False, True):
+        results = []
+        for fused in (True, False):
+            x, q = (each.clone().requires_grad_() for each in (case.positions, charges))
+            offsets = case.shifts @ case.cell
+            if fused:
+                total, values = screened_energies(x, offsets, q, 0.4, case.senders, case.starts, structures)
+            else:
+                values = case.expected(x, case.cell, q, 0.4)
+                total = torch.zeros(2, channels).double().index_add(0, batch, q * values / 2)
+            # A weight for each channel; both results are used, or the energies alone.
+            total = total * torch.tensor([1.0, 2.0])[:channels]
+            output = torch.cat([total, values]) if mixed else total
+            forces = torch.autograd.grad(output.sum(), (x, q), retain_graph=True)
+            results.append([*derivatives(output, (x, q), 3), *forces])
+        assert_close(*results, 1e-12)
+
+
+def test_energies_by_all_pairs() -> None:
+    positions, charges = normal(9, (11, 3), (11, 1))
+    starts = torch.tensor([0, 4, 11])
+    results = []
+    for fused in (True, False):
+        x, q = positions.clone().requires_grad_(), charges.clone().requires_grad_()
+        if fused:
+            total, _ = direct_energies(x, q, starts)
+        else:
+            parts = (q * direct(x, q, starts) / 2).split([4, 7])
+            total = torch.stack([part.sum(0) for part in parts])
+        # Weights that differ between structures.
+        total = total * torch.tensor([[1.0], [-3.0]])
+        results.append([total, *torch.autograd.grad(total.sum(), (x, q), retain_graph=True)])
+        results[-1] += derivatives(total, (x, q), 2)
+    assert_close(*results, 1e-12)
 
 
 def test_results_do_not_depend_on_threads_or_repetition() -> None:
