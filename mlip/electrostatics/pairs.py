@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -95,28 +95,62 @@ def _in_space(shifts: Tensor, cells: Tensor, counts: Tensor) -> Tensor:
 class KeptPairs:
     """Pair lists that serve again while nothing has moved far.
 
-    They reach farther than the cutoff by a skin, and serve until a charge has moved by half of it. What pairs beyond
-    the cutoff add is less than the tolerance, and makes the sum more accurate; which of them are in the list must not
-    change under a finite difference or round a closed loop, and does not.
+    They reach farther than the cutoff by a skin, and serve until charges or cell have moved so far that a pair from
+    beyond it may have come nearer than the cutoff. What pairs beyond the cutoff add is less than the tolerance, and
+    makes the sum more accurate; which of them are in the list must not change under a finite difference or round a
+    closed loop, and does not.
     """
 
     def __init__(self) -> None:
-        self._lists: OrderedDict[Hashable, tuple[Tensor, PairList]] = OrderedDict()
+        self._lists: OrderedDict[Hashable, _KeptList] = OrderedDict()
 
     def pairs(self, structures: ChargedStructures, cutoff: float) -> PairList:
         """A list that holds all pairs nearer than the cutoff in Å."""
-        positions = structures.positions.detach()
-        cells = structures.cells.detach().cpu().numpy().tobytes()
-        key = (structures.pbc, structures.bounds, cells, cutoff, positions.device)
+        positions, cells = structures.positions.detach(), structures.cells.detach()
+        key = (structures.pbc, structures.bounds, cutoff, positions.device)
         kept = self._lists.get(key)
-        if kept is not None and float((positions - kept[0]).square().sum(1).max().sqrt()) <= SKIN / 2:
-            return kept[1]
+        if kept is not None and kept.serves(positions, cells, structures.batch, cutoff):
+            return kept.in_cells(cells)
         pairs = pair_list(structures, cutoff + SKIN)
-        self._lists[key] = positions.clone(), pairs
+        self._lists[key] = _KeptList(pairs, positions.clone(), cells.clone())
         self._lists.move_to_end(key)
         while len(self._lists) > 1 and (len(self._lists) > _MOST_KEPT or self._pairs_kept() > _MOST_PAIRS_KEPT):
             self._lists.popitem(last=False)
         return pairs
 
     def _pairs_kept(self) -> int:
-        return sum(len(pairs.senders) for _, pairs in self._lists.values())
+        return sum(len(kept.pairs.senders) for kept in self._lists.values())
+
+
+@dataclass(frozen=True)
+class _KeptList:
+    """A list, and the positions [N, 3] and cells [structures, 3, 3] that it was made for."""
+
+    pairs: PairList
+    positions: Tensor
+    cells: Tensor
+
+    def serves(self, positions: Tensor, cells: Tensor, batch: Tensor, cutoff: float) -> bool:
+        """Whether no pair can have come nearer than the cutoff that is not in the list.
+
+        With the strain η of the cell, and charges that moved by δ at most besides, a pair at the distance r is now at
+        least at (1 − η) r − 2δ.
+        """
+        if torch.equal(cells, self.cells):
+            return 2 * _longest(positions - self.positions) <= SKIN
+        # What is perpendicular to all cell vectors stays as it is.
+        strains = torch.linalg.pinv(self.cells) @ (cells - self.cells)
+        moved = positions - self.positions - (self.positions[:, None] @ strains[batch])[:, 0]
+        strain = float(strains.square().sum((1, 2)).max().sqrt())
+        return 2 * _longest(moved) + strain * (cutoff + SKIN) <= SKIN
+
+    def in_cells(self, cells: Tensor) -> PairList:
+        """The list with the offsets that it has in other cells."""
+        if self.pairs.shifts is None or torch.equal(cells, self.cells):
+            return self.pairs
+        offsets = _in_space(self.pairs.shifts.to(cells), cells, self.pairs.counts)
+        return replace(self.pairs, offsets=offsets)
+
+
+def _longest(vectors: Tensor) -> float:
+    return float(vectors.square().sum(1).max().sqrt()) if len(vectors) else 0.0
