@@ -11,7 +11,7 @@ from mlip_kernels.coulomb_pairs import direct_potential, gpu, op
 @pytest.fixture(autouse=True)
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the operations take Triton's kernels for tensors on the CPU."""
-    monkeypatch.setattr(op, "_kernels", lambda like: gpu)
+    monkeypatch.setattr(op, "implementation", lambda like: gpu)
 
 
 def assert_close(actual: list[torch.Tensor], expected: list[torch.Tensor], dtype: torch.dtype) -> None:

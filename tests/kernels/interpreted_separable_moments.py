@@ -10,7 +10,7 @@ from mlip_kernels.separable_moments import gpu, op, reference, separable_evaluat
 @pytest.fixture(autouse=True)
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the operations take Triton's kernels for tensors on the CPU."""
-    monkeypatch.setattr(op, "_kernels", lambda like: gpu)
+    monkeypatch.setattr(op, "implementation", lambda like: gpu)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -36,7 +36,7 @@ BACKENDS = [cpu, reference]
 
 @pytest.fixture(params=BACKENDS, ids=["cpu", "reference"], autouse=True)
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(op, "_kernels", lambda like: request.param)
+    monkeypatch.setattr(op, "implementation", lambda like: request.param)
 
 
 def assert_close(actual: list[torch.Tensor], expected: list[torch.Tensor], tolerance: float) -> None:
@@ -220,6 +220,14 @@ def test_what_is_no_number_stays_none() -> None:
     assert found.isnan().flatten().tolist() == [number < 3 for number in range(20)]
 
 
+def test_operands_of_unequal_types_are_refused() -> None:
+    positions, charges = normal(9, (4, 3), (4, 1))
+    with pytest.raises(ValueError, match="are float64, float32: give all of them in float32, or all in float64"):
+        direct_potential(positions, charges.float(), torch.tensor([0, 4]))
+    with pytest.raises(ValueError, match="are float16, float16"):
+        direct_energies(positions.half(), charges.half(), torch.tensor([0, 4]))
+
+
 def functions(code: Code, given: Indices) -> None:
     """Arguments count (a multiple of the lanes), numbers, result [4, count]."""
     count, numbers, result = given.get(0), given.reals(1), given.reals(2)
@@ -256,7 +264,7 @@ def program() -> list[float]:
 
 
 def test_processors_with_shorter_vectors() -> None:
-    if op._kernels(torch.empty(0)) is not cpu:
+    if op.implementation(torch.empty(0)) is not cpu:
         return
     environment = {**os.environ, "NUMBA_CPU_NAME": "x86-64-v3", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(Path(__file__))]

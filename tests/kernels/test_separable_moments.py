@@ -22,7 +22,7 @@ BACKENDS = [cpu, reference]
 
 @pytest.fixture(params=BACKENDS, ids=["cpu", "reference"], autouse=True)
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(op, "_kernels", lambda like: request.param)
+    monkeypatch.setattr(op, "implementation", lambda like: request.param)
 
 
 def spans(starts: torch.Tensor) -> list[slice]:
@@ -179,7 +179,7 @@ def program() -> list[float]:
 
 
 def test_processors_with_shorter_vectors() -> None:
-    if op._kernels(torch.empty(0)) is not cpu:
+    if op.implementation(torch.empty(0)) is not cpu:
         return
     environment = {**os.environ, "NUMBA_CPU_NAME": "x86-64-v3", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(Path(__file__))]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlip_kernels.coulomb_pairs.op import gradients, potential
+from mlip_kernels.coulomb_pairs import op
+from mlip_kernels.operand_types import check_types
 from mlip_kernels.segment_sum import segment_sum
 
 
@@ -35,7 +36,11 @@ def screened_energies(
 
     Returns:
         `sum of q . phi / 2`, [structures, channels], and phi, [atoms, channels]; differentiable any number of times.
+
+    Raises:
+        ValueError: the operands are not all float32 or all float64.
     """
+    check_types(positions, offsets, charges)
     return _energies(positions, offsets, charges, senders, starts, structure_starts, alpha)
 
 
@@ -44,7 +49,11 @@ def direct_energies(positions: Tensor, charges: Tensor, structure_starts: Tensor
 
     Returns:
         `sum of q . phi / 2`, [structures, channels], and phi, [atoms, channels]; differentiable any number of times.
+
+    Raises:
+        ValueError: the operands are not all float32 or all float64.
     """
+    check_types(positions, charges)
     return _energies(positions, None, charges, None, structure_starts, structure_starts, 0.0)
 
 
@@ -64,17 +73,16 @@ def _energies(
             positions, offsets, charges, senders, starts, structure_starts, alpha
         )
         return energies, values
-    values = potential(positions, offsets, charges, senders, starts, alpha)
+    values = op.potential(positions, offsets, charges, senders, starts, alpha)
     return _summed(charges, values, structure_starts), values
 
 
 def _summed(charges: Tensor, values: Tensor, structure_starts: Tensor) -> Tensor:
     structures = structure_starts.shape[0] - 1
-    return segment_sum(charges * values / 2, _structures(structure_starts), structures)
-
-
-def _structures(structure_starts: Tensor) -> Tensor:
-    return torch.repeat_interleave(structure_starts.diff())
+    energies = charges * values / 2
+    if structures == 1:
+        return energies.sum(0, keepdim=True)
+    return segment_sum(energies, torch.repeat_interleave(structure_starts.diff()), structures)
 
 
 @torch.library.custom_op("mlip_kernels::coulomb_energies", mutates_args=())
@@ -88,7 +96,9 @@ def energies_with_slopes(
     alpha: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Energies [structures, 1], potential [atoms, 1], and the gradient of the sum of energies for positions."""
-    slopes, _, halves = gradients(charges / 2, positions, offsets, charges, senders, starts, alpha, False)
+    slopes, _, halves = op.implementation(positions).gradients(
+        charges / 2, positions, offsets, charges, senders, starts, alpha, False
+    )
     values = 2 * halves
     return _summed(charges, values, structure_starts), values, slopes
 
@@ -127,13 +137,15 @@ def _differentiate(
         return (None,) * 7
     weights = torch.zeros_like(charges)
     if of_energies is not None:
-        weights = of_energies.index_select(0, _structures(structure_starts))
+        weights = of_energies
+        if len(of_energies) > 1:
+            weights = of_energies.index_select(0, torch.repeat_interleave(structure_starts.diff()))
     if of_values is None and not torch.is_grad_enabled():
         return weights * slopes, None, weights * values, None, None, None, None
     received = weights * charges / 2
     if of_values is not None:
         received = received + of_values
-    found = gradients(received, positions, offsets, charges, senders, starts, ctx.alpha, False)
+    found = op.gradients(received, positions, offsets, charges, senders, starts, ctx.alpha, False)
     return found[0], None, found[2] + weights * values / 2, None, None, None, None
 
 

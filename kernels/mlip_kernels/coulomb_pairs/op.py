@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mlip_kernels.backends import available_backend, kernels
 from mlip_kernels.coulomb_pairs import reference
+from mlip_kernels.operand_types import check_types
 
 
 def screened_potential(
@@ -32,7 +33,11 @@ def screened_potential(
 
     Returns:
         Unit of the charges per Å, [atoms, channels]; differentiable any number of times.
+
+    Raises:
+        ValueError: the operands are not all float32 or all float64.
     """
+    check_types(positions, offsets, charges)
     result: Tensor = potential(positions, offsets, charges, senders, starts, alpha)
     return result
 
@@ -47,12 +52,17 @@ def direct_potential(positions: Tensor, charges: Tensor, structure_starts: Tenso
 
     Returns:
         Unit of the charges per Å, [atoms, channels]; differentiable any number of times.
+
+    Raises:
+        ValueError: the operands are not all float32 or all float64.
     """
+    check_types(positions, charges)
     result: Tensor = potential(positions, None, charges, None, structure_starts, 0.0)
     return result
 
 
-def _kernels(like: Tensor) -> ModuleType:
+def implementation(like: Tensor) -> ModuleType:
+    """`reference`, `cpu` or `gpu`."""
     return reference if available_backend(like.device) == "reference" else kernels("coulomb_pairs", like.device)
 
 
@@ -61,7 +71,7 @@ def potential(
     positions: Tensor, offsets: Tensor | None, charges: Tensor, senders: Tensor | None, starts: Tensor, alpha: float
 ) -> Tensor:
     """`reference.potential`."""
-    result: Tensor = _kernels(positions).potential(positions, offsets, charges, senders, starts, alpha)
+    result: Tensor = implementation(positions).potential(positions, offsets, charges, senders, starts, alpha)
     return result
 
 
@@ -77,7 +87,7 @@ def gradients(
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.gradients`."""
-    result: tuple[Tensor, Tensor, Tensor] = _kernels(positions).gradients(
+    result: tuple[Tensor, Tensor, Tensor] = implementation(positions).gradients(
         received, positions, offsets, charges, senders, starts, alpha, of_offsets_too
     )
     return result
@@ -99,7 +109,7 @@ def second(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`reference.second`."""
     operands = received, positions, offsets, charges, position_changes, offset_changes, charge_changes
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = _kernels(positions).second(
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = implementation(positions).second(
         *operands, senders, starts, alpha, of_offsets_too
     )
     return result

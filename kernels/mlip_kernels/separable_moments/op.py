@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mlip_kernels.backends import available_backend, kernels
+from mlip_kernels.operand_types import check_types
 from mlip_kernels.separable_moments import reference
 
 
@@ -23,7 +24,11 @@ def separable_moments(charges: Tensor, x: Tensor, y: Tensor, z: Tensor, structur
     Returns:
         [structures, channels, ra, rb, rc]; differentiable any number of times. No array is larger than the operands
         and the result, whatever the number of particles.
+
+    Raises:
+        ValueError: the operands are not all float32 or all float64.
     """
+    check_types(charges, x, y, z)
     result: Tensor = moments(charges, x, y, z, structure_starts)
     return result
 
@@ -42,26 +47,31 @@ def separable_evaluation(tensor: Tensor, x: Tensor, y: Tensor, z: Tensor, struct
 
     Returns:
         [points, channels]; differentiable any number of times.
+
+    Raises:
+        ValueError: the operands are not all float32 or all float64.
     """
+    check_types(tensor, x, y, z)
     result: Tensor = evaluation(tensor, x, y, z, structure_starts)
     return result
 
 
-def _kernels(like: Tensor) -> ModuleType:
+def implementation(like: Tensor) -> ModuleType:
+    """`reference`, `cpu` or `gpu`."""
     return reference if available_backend(like.device) == "reference" else kernels("separable_moments", like.device)
 
 
 @torch.library.custom_op("mlip_kernels::separable_moments", mutates_args=())
 def moments(charges: Tensor, x: Tensor, y: Tensor, z: Tensor, starts: Tensor) -> Tensor:
     """`reference.moments`."""
-    result: Tensor = _kernels(x).moments(charges, x, y, z, starts)
+    result: Tensor = implementation(x).moments(charges, x, y, z, starts)
     return result
 
 
 @torch.library.custom_op("mlip_kernels::separable_evaluation", mutates_args=())
 def evaluation(tensor: Tensor, x: Tensor, y: Tensor, z: Tensor, starts: Tensor) -> Tensor:
     """`reference.evaluation`."""
-    result: Tensor = _kernels(x).evaluation(tensor, x, y, z, starts)
+    result: Tensor = implementation(x).evaluation(tensor, x, y, z, starts)
     return result
 
 
@@ -70,7 +80,7 @@ def gradients(
     tensor: Tensor, charges: Tensor, x: Tensor, y: Tensor, z: Tensor, starts: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`reference.gradients`."""
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = _kernels(x).gradients(tensor, charges, x, y, z, starts)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = implementation(x).gradients(tensor, charges, x, y, z, starts)
     return result
 
 
