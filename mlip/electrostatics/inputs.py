@@ -108,7 +108,10 @@ def read_inputs(
         StructureError: see there.
     """
     _check_arrays(positions, charges)
-    cells = None if cell is None else torch.as_tensor(cell, dtype=positions.dtype, device=positions.device)
+    cells = None
+    if cell is not None:
+        values = cell if isinstance(cell, Tensor) else np.asarray(cell, dtype=np.float64)  # a cell of ASE too
+        cells = torch.as_tensor(values, dtype=positions.dtype, device=positions.device)
     counts = _counts(positions, batch, 1 if cells is None or cells.ndim < 3 else cells.shape[0])
     structures = len(counts)
     periodicity = _periodicity(pbc, cells is not None, structures)
@@ -142,7 +145,7 @@ def _check_arrays(positions: Tensor, charges: Tensor) -> None:
             "row of channels, for each."
         )
     for name, values in (("Position", positions), ("Charge", charges)):
-        rows = values.detach().reshape(values.shape[0], -1)
+        rows = values.detach() if values.ndim == 2 else values.detach()[:, None]
         if not bool(torch.isfinite(rows).all()):
             number = int((~torch.isfinite(rows).all(1)).nonzero()[0])
             text = ", ".join(f"{value:g}" for value in rows[number].tolist())

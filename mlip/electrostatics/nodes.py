@@ -21,7 +21,7 @@ _REFERENCE_NODES = 240
 _SAMPLES = 48
 
 
-def mode_amplitudes(exponents: NDArray[np.float64], squares: NDArray[np.float64], periodic: int) -> NDArray[np.float64]:
+def _amplitudes(exponents: NDArray[np.float64], squares: NDArray[np.float64], periodic: int) -> NDArray[np.float64]:
     """(√π/t)^p exp(−k²/4t²) for exponents t [nodes] and squared reciprocal vectors k² [modes], [modes, nodes]."""
     decay = np.exp(-np.divide.outer(squares, 4 * exponents**2))
     amplitudes: NDArray[np.float64] = (math.sqrt(math.pi) / exponents) ** periodic * decay
@@ -72,7 +72,7 @@ def _modes(
     The last row is zero where two directions are periodic: there that mode has a closed form.
     """
     gaussians = np.exp(-np.square(np.multiply.outer(exponents, distances)))
-    modes = (mode_amplitudes(exponents, squares, periodic) * weights) @ gaussians
+    modes = (_amplitudes(exponents, squares, periodic) * weights) @ gaussians
     zero = np.zeros_like(distances)
     if periodic == 1:
         zero = (math.sqrt(math.pi) * weights / exponents) @ (gaussians - 1)

@@ -70,6 +70,8 @@ class Planner:
 
     def _choose(self, size: SystemSize) -> tuple[Candidate, str]:
         """The way for a size, and why."""
+        if size.charges == 0:
+            return Candidate("direct", None), "there are no charges"
         self._check_method(size)
         costs = {candidate: candidate.cost(size) for candidate in self._candidates(size)}
         fitting = {candidate: cost for candidate, cost in costs.items() if cost.memory_bytes <= self.memory}

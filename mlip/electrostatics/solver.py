@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.costs import SystemSize
 from mlip.electrostatics.ewald import EwaldSum
+from mlip.electrostatics.exclusions import excluded_potentials
 from mlip.electrostatics.expansions import Expansions
 from mlip.electrostatics.fields import PointField
 from mlip.electrostatics.frame import frame_of
@@ -113,7 +113,7 @@ class CoulombSolver:
             groups.setdefault((plan.method, plan.cutoff), []).append(number)
         sums = [self._sum_of(structures.subset(numbers), *how) for how, numbers in groups.items()]
         short, long = _joined(sums, list(groups.values()))
-        long = long - structures.sum(structures.charges * _excluded_potentials(structures)) / 2
+        long = long - structures.sum(structures.charges * excluded_potentials(structures)) / 2
         self._last, self._fields = structures.detached(), {}
         used = {
             number: each.described(plans[number], place)
@@ -143,7 +143,8 @@ class CoulombSolver:
             raise StructureError(f"There are {n} charges to plan for: give at least 1.")
         if cell is None:
             cell, pbc = torch.eye(3) * (n / _USUAL_DENSITY) ** (1 / 3), OPEN if pbc is None else pbc
-        box = torch.as_tensor(cell, dtype=torch.float64)
+        values = cell.detach().cpu() if isinstance(cell, Tensor) else np.asarray(cell, dtype=np.float64)
+        box = torch.as_tensor(values, dtype=torch.float64)
         # A box has a length along open directions too, which must be checked like a periodic one.
         checked = read_inputs(box.new_zeros(1, 3), box.new_zeros(1), box, pbc, None, None)
         read_inputs(box.new_zeros(1, 3), box.new_zeros(1), box, True, None, None)
@@ -267,37 +268,4 @@ def _potentials(structures: ChargedStructures, sums: list[CoulombSum], numbers: 
     if len(sums) > 1:
         atoms = torch.cat([structures.atoms(group) for group in numbers])
         values = in_order(torch.cat([each.potentials() for each in sums]), atoms)
-    return values - _excluded_potentials(structures)
-
-
-def _excluded_potentials(structures: ChargedStructures) -> Tensor:
-    """What each charge would see of those that it does not see, V [N, channels]."""
-    charges = structures.charges
-    result = torch.zeros_like(charges)
-    if not len(structures.excluded_pairs):
-        return result
-    first, second = structures.excluded_pairs.unbind(1)
-    vectors = structures.positions[first] - structures.positions[second] + _nearest_images(structures)
-    inverse = COULOMB_CONSTANT * vectors.square().sum(1).rsqrt()[:, None]
-    result = result.index_add(0, first, inverse * charges[second])
-    return result.index_add(0, second, inverse * charges[first])
-
-
-def _nearest_images(structures: ChargedStructures) -> Tensor:
-    """What to add to the vectors of excluded pairs so that they become the shortest, Å [pairs, 3]."""
-    first, second = structures.excluded_pairs.unbind(1)
-    numbers = structures.batch[first]
-    periodic = torch.tensor(structures.pbc, device=numbers.device)
-    if not bool(periodic.any()):
-        return structures.positions.new_zeros(3)
-    cells = structures.cells
-    with torch.no_grad():
-        vectors = (structures.positions[first] - structures.positions[second]).detach().double()
-        inverses = torch.linalg.pinv(cells.detach().double())
-        whole = -torch.round((vectors[:, None] @ inverses[numbers])[:, 0])
-        # In skewed cells the nearest image may be one further.
-        steps = torch.cartesian_prod(*(torch.arange(-1.0, 2.0),) * 3).to(whole)
-        shifts = (whole[:, None] + steps) * periodic[numbers][:, None]
-        lengths = (vectors[:, None] + shifts @ cells.detach().double()[numbers]).norm(dim=2)
-        best = shifts[torch.arange(len(shifts), device=shifts.device), lengths.argmin(1)]
-    return (best.to(cells)[:, None] @ cells[numbers])[:, 0]
+    return values - excluded_potentials(structures)

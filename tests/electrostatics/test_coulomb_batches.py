@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ase.build import bulk
 from systems import SKEWED, random_charges
 from torch import Tensor
 
@@ -72,6 +73,22 @@ def test_structures_without_charges_have_no_energy() -> None:
     result = CoulombSolver()(positions, charges, cells, [True] * 3, batch=torch.ones(5, dtype=torch.int64))
     assert result.energy.tolist()[::2] == [0.0, 0.0]
     assert result.energy[1] != 0
+
+
+@pytest.mark.parametrize("pbc", [[False] * 3, [True, True, False], [True] * 3])
+def test_nothing_at_all(pbc: list[bool]) -> None:
+    nothing = torch.zeros(0, 3, dtype=torch.float64)
+    result = CoulombSolver()(nothing, nothing[:, 0], SKEWED, pbc)
+    assert result.energy.tolist() == [0.0]
+    assert result.potential.shape == (0,)
+
+
+def test_cells_and_periodicity_of_ase() -> None:
+    atoms = bulk("NaCl", "rocksalt", 5.64)
+    positions, charges = torch.tensor(atoms.positions), torch.tensor([1.0, -1.0], dtype=torch.float64)
+    energy = CoulombSolver(1e-9)(positions, charges, atoms.cell, atoms.pbc).energy
+    assert float(energy) == pytest.approx(-1.74756459463318219 * COULOMB_CONSTANT / 2.82, rel=1e-8)
+    assert CoulombSolver().plan(atoms.cell, atoms.pbc, 2).charges == 2
 
 
 @pytest.mark.parametrize("pbc", [[False] * 3, [True, False, True], [True] * 3])
