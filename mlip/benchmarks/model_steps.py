@@ -15,6 +15,7 @@ from mlip.calculators.loading import compile_where_possible
 from mlip.data.graphs import build_graph, collate_graphs
 from mlip.data.structures import Structure
 from mlip.models import Potential
+from mlip.training.config import TERMS
 from mlip.training.losses import error_sums, weighted_loss
 
 TIMESTEP, TEMPERATURE = 0.5, 300.0  # fs, K
@@ -55,7 +56,8 @@ def training_step(potential: Potential, box: Atoms) -> Step:
     """A loss on energy and forces, and the gradients of all weights."""
     labelled = replace(Structure.from_atoms(box), energy=0.0, forces=np.zeros((len(box), 3)))
     batch = collate_graphs([build_graph(labelled, potential.cutoff)]).to(potential.device)
-    weights = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64, device=potential.device)
+    wanted = [1.0 if term in ("energy", "forces") else 0.0 for term in TERMS]
+    weights = torch.tensor(wanted, dtype=torch.float64, device=potential.device)
 
     def step() -> None:
         potential.zero_grad()
