@@ -4,9 +4,10 @@ from torch import Tensor
 
 from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.inputs import ChargedStructures
-from mlip_kernels.coulomb_pairs import direct_potential
+from mlip_kernels.coulomb_pairs import direct_energies
 
 
-def direct_potentials(structures: ChargedStructures) -> Tensor:
-    """Potentials of all other charges of the same structure, V [N, channels]."""
-    return COULOMB_CONSTANT * direct_potential(structures.positions, structures.charges, structures.starts)
+def direct_sums(structures: ChargedStructures) -> tuple[Tensor, Tensor]:
+    """Energies, eV [structures, channels], and potentials of all other charges of a structure, V [N, channels]."""
+    energies, potentials = direct_energies(structures.positions, structures.charges, structures.starts)
+    return COULOMB_CONSTANT * energies, COULOMB_CONSTANT * potentials

@@ -11,7 +11,7 @@ from vesin import NeighborList
 
 from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.inputs import ChargedStructures, coincidence
-from mlip_kernels.coulomb_pairs import screened_potential
+from mlip_kernels.coulomb_pairs import screened_energies
 
 _LEAST_DISTANCE = 1e-6  # Å
 SKIN = 0.5  # Å
@@ -73,13 +73,16 @@ def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
     )
 
 
-def short_range_potentials(structures: ChargedStructures, pairs: PairList, alpha: float) -> Tensor:
-    """Σ q erfc(αr)/r over the pairs of each charge, V [N, channels]."""
+def short_range_sums(structures: ChargedStructures, pairs: PairList, alpha: float) -> tuple[Tensor, Tensor]:
+    """Energies, eV [structures, channels], and potentials, V [N, channels], of erfc(αr)/r over the pairs."""
     positions, charges = structures.positions, structures.charges
     offsets = pairs.offsets.to(positions)
     if structures.cells.requires_grad and pairs.shifts is not None:
         offsets = _in_space(pairs.shifts.to(positions), structures.cells, pairs.counts)
-    return COULOMB_CONSTANT * screened_potential(positions, offsets, charges, alpha, pairs.senders, pairs.starts)
+    energies, potentials = screened_energies(
+        positions, offsets, charges, alpha, pairs.senders, pairs.starts, structures.starts
+    )
+    return COULOMB_CONSTANT * energies, COULOMB_CONSTANT * potentials
 
 
 def _in_space(shifts: Tensor, cells: Tensor, counts: Tensor) -> Tensor:

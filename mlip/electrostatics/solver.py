@@ -16,7 +16,7 @@ from mlip.electrostatics.expansions import Expansions
 from mlip.electrostatics.fields import PointField
 from mlip.electrostatics.frame import frame_of
 from mlip.electrostatics.inputs import OPEN, ChargedStructures, check_distances, read_inputs, text_of
-from mlip.electrostatics.pairs import KeptPairs, short_range_potentials
+from mlip.electrostatics.pairs import KeptPairs, short_range_sums
 from mlip.electrostatics.plan import Plan
 from mlip.electrostatics.planning import Planner
 from mlip.electrostatics.result import CoulombResult
@@ -195,7 +195,7 @@ class CoulombSolver:
             check_distances(structures)
             return DirectSum(structures)
         separated = separation(self.tolerance, cutoff)
-        near = short_range_potentials(structures, self._pairs.pairs(structures, cutoff), separated.alpha)
+        near = short_range_sums(structures, self._pairs.pairs(structures, cutoff), separated.alpha)
         if method == "ewald":
             alone = [structures.subset([number]) for number in range(structures.count)]
             ewalds = [EwaldSum(each, frame_of(each.cells[0], each.pbc[0]), separated) for each in alone]

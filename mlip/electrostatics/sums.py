@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mlip.electrostatics.direct import direct_potentials
+from mlip.electrostatics.direct import direct_sums
 from mlip.electrostatics.inputs import ChargedStructures
 from mlip.electrostatics.plan import Plan
 
@@ -53,20 +53,20 @@ class DirectSum:
 
     def energies(self) -> tuple[Tensor, Tensor]:
         """Nothing as short range, and all as long range, eV [structures, channels]."""
-        energies = self.structures.sum(self.structures.charges * self._potentials) / 2
+        energies, _ = self._sums
         return torch.zeros_like(energies), energies
 
     def potentials(self) -> Tensor:
         """V [N, channels]."""
-        return self._potentials
+        return self._sums[1]
 
     def described(self, plan: Plan, number: int) -> Plan:
         """The plan."""
         return plan
 
     @cached_property
-    def _potentials(self) -> Tensor:
-        return direct_potentials(self.structures)
+    def _sums(self) -> tuple[Tensor, Tensor]:
+        return direct_sums(self.structures)
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,17 @@ class SeparatedSum:
 
     Attributes:
         structures: The structures.
-        near: Potentials of the short-range part, V [N, channels].
+        near: Energies, eV [structures, channels], and potentials, V [N, channels], of the short-range part.
         far: Sums of the long-range part, each with the numbers of its structures.
     """
 
     structures: ChargedStructures
-    near: Tensor
+    near: tuple[Tensor, Tensor]
     far: Sequence[tuple[list[int], LongRangeSum]]
 
     def energies(self) -> tuple[Tensor, Tensor]:
         """Short range and long range, eV [structures, channels]."""
-        short = self.structures.sum(self.structures.charges * self.near) / 2
+        short, _ = self.near
         if len(self.far) == 1:
             return short, self.far[0][1].energies()
         numbers = [number for part, _ in self.far for number in part]
@@ -94,9 +94,9 @@ class SeparatedSum:
     def potentials(self) -> Tensor:
         """V [N, channels]."""
         if len(self.far) == 1:
-            return self.near + self.far[0][1].potentials()
+            return self.near[1] + self.far[0][1].potentials()
         atoms = torch.cat([self.structures.atoms(part) for part, _ in self.far])
-        return self.near + in_order(torch.cat([part.potentials() for _, part in self.far]), atoms)
+        return self.near[1] + in_order(torch.cat([part.potentials() for _, part in self.far]), atoms)
 
     def described(self, plan: Plan, number: int) -> Plan:
         """The plan of a structure with the bases that are used."""
