@@ -255,6 +255,8 @@ def check_distances(structures: ChargedStructures) -> None:
         return
     direction = positions.new_tensor([0.5377, 0.6913, 0.4829])
     keys = positions @ direction
+    if np.diff(np.sort(keys.cpu().numpy())).min() >= _LEAST_DISTANCE:
+        return
     order = torch.argsort(keys)
     order = order[torch.argsort(structures.batch[order], stable=True)] if structures.count > 1 else order
     close = (keys[order[1:]] - keys[order[:-1]]).abs() < _LEAST_DISTANCE
