@@ -1,10 +1,11 @@
-"""`mlip bench`: time tensor products against each other, whole models over them, kernels, and advise on a backend."""
+"""`mlip bench`: tensor products against each other, models over them, kernels, electrostatics, advice on a backend."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mlip.cli.bench_electrostatics import electrostatics
 from mlip.cli.bench_kernels import kernels
 from mlip.cli.bench_model import model
 from mlip.cli.bench_options import (
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="bench",
-    help="Time tensor products, models over their tensor products and kernels, and advise on a backend.",
+    help="Time tensor products, models over them, kernels and electrostatics, and advise on a backend.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
+app.command("electrostatics")(electrostatics)
 app.command("kernels")(kernels)
 app.command("model")(model)
 

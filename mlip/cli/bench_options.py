@@ -12,6 +12,7 @@ from mlip.cli.console import console
 if TYPE_CHECKING:
     import torch
 
+    from mlip.benchmarks.electrostatics import ElectrostaticsRecord
     from mlip.benchmarks.model import ModelRecord
     from mlip.benchmarks.records import Record
 
@@ -42,7 +43,9 @@ def timed_device(device: str | None) -> "torch.device":
 
 
 @contextmanager
-def kept_when_interrupted(output: Path, records: "Sequence[Record | ModelRecord]") -> Iterator[None]:
+def kept_when_interrupted(
+    output: Path, records: "Sequence[Record | ModelRecord | ElectrostaticsRecord]"
+) -> Iterator[None]:
     """Say where the results are that were written before an interrupt."""
     try:
         yield
