@@ -31,6 +31,10 @@ def read_atoms(path: Path) -> "Atoms":
         raise DataError(
             f"structure file '{path}' cannot be read ({_reason(error)}); use a format that ASE knows."
         ) from error
+    # Charges that a model takes are no results of a calculator, though ASE's readers move them into one.
+    charges = atoms.calc.results.get("charges") if atoms.calc is not None else None
+    if charges is not None and "charges" not in atoms.arrays:
+        atoms.arrays["charges"] = charges
     atoms.calc = None
     Structure.from_atoms(atoms).validate(str(path))
     return atoms

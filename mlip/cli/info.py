@@ -61,10 +61,13 @@ def _product_rows(products: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _parameter_rows(model: "Potential") -> list[tuple[str, str]]:
-    """The number of trainable parameters, and how it is shared out among the parts of the network."""
+    """The number of trainable parameters, and how it is shared out among the parts of the model."""
+    modules = dict(model.network.named_children())
+    if model.long_range is not None:
+        modules["long_range"] = model.long_range
     parts = {
         name.replace("_", " "): sum(parameter.numel() for parameter in part.parameters())
-        for name, part in model.network.named_children()
+        for name, part in modules.items()
     }
     total = sum(parameter.numel() for parameter in model.parameters())
     return [

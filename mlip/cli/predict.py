@@ -25,12 +25,13 @@ def predict(
     device: Device = None,
     dtype: Dtype = "float32",
 ) -> None:
-    """Predict energy and forces of the structures in a file and write them where ASE finds them."""
+    """Predict energy, forces and any charges of the structures in a file and write them where ASE finds them."""
     refuse_same_file(structures, output)
     from dataclasses import replace
 
     from mlip.calculators.evaluation import compile_for, evaluate_structures
     from mlip.calculators.loading import load_for_inference
+    from mlip.data.labels import PROPERTIES
     from mlip.data.reading import iterate_structures
 
     potential = load_for_inference(model, device, dtype)
@@ -39,7 +40,8 @@ def predict(
         fastest, stream = compile_for(potential, iterate_structures(structures, None))
         with progress("Predicting") as bar:
             for result in evaluate_structures(fastest, stream, max_edges=max_edges, stress=stress):
-                write(replace(result.structure, energy=result.energy, forces=result.forces, stress=result.stress))
+                predicted = {name: getattr(result, name) for name in PROPERTIES}
+                write(replace(result.structure, **predicted))
                 count += 1
                 bar.advance()
     console.out(f"Structures written to {output}: {count}")

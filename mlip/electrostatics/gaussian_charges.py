@@ -19,24 +19,27 @@ def self_potential(charges: Tensor, widths: Tensor) -> Tensor:
     return COULOMB_CONSTANT / math.sqrt(math.pi) * charges / widths
 
 
-def damping_potential(
-    charges: Tensor, widths: Tensor, distances: Tensor, envelope: Tensor, senders: Tensor, receivers: Tensor
-) -> Tensor:
-    """What has to be added to the potentials of point charges, in themselves infinite at their own places, V [atoms].
+class GaussianDamping:
+    """What has to be added to the potentials of point charges, each of which is infinite at its own place.
+
+    It is `k (q_i / (sqrt(π) σ_i) − Σ_j q_j erfc(r_ij/γ_ij) / r_ij envelope_ij)`; with it and the potential of point
+    charges, the energy is ½ Σ q_i φ_i.
 
     Args:
-        charges: e [atoms].
         widths: σ, Å [atoms].
         distances: Of the edges, both directions, periodic images included, Å [edges].
         envelope: Takes the correction to zero where edges end, [edges].
         senders: int64 [edges].
-        receivers: int64 [edges], ascending.
-
-    Returns:
-        `k (q_i / (sqrt(π) σ_i) − Σ_j q_j erfc(r_ij/γ_ij) / r_ij envelope_ij)`; with the point charges' potential it
-        gives the energy ½ Σ q_i φ_i.
+        receivers: int64 [edges].
     """
-    variances = widths * widths
-    gamma = torch.sqrt(2.0 * (variances[senders] + variances[receivers]))
-    pulls = charges[senders] * torch.erfc(distances / gamma) / distances * envelope
-    return self_potential(charges, widths) - COULOMB_CONSTANT * segment_sum(pulls, receivers, charges.shape[0])
+
+    def __init__(self, widths: Tensor, distances: Tensor, envelope: Tensor, senders: Tensor, receivers: Tensor) -> None:
+        self.widths, self._senders, self._receivers = widths, senders, receivers
+        variances = widths * widths
+        gamma = torch.sqrt(2.0 * (variances[senders] + variances[receivers]))
+        self._kernel = COULOMB_CONSTANT * torch.erfc(distances / gamma) / distances * envelope
+
+    def potential(self, charges: Tensor) -> Tensor:
+        """The correction for charges, e [atoms], in V [atoms]."""
+        pulls = segment_sum(charges[self._senders] * self._kernel, self._receivers, charges.shape[0])
+        return self_potential(charges, self.widths) - pulls

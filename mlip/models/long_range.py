@@ -19,7 +19,7 @@ from mlip.electrostatics.equilibration import (
     relaxation_charges,
     relaxation_energy,
 )
-from mlip.electrostatics.gaussian_charges import damping_potential, self_potential
+from mlip.electrostatics.gaussian_charges import GaussianDamping, self_potential
 from mlip.errors import DataError
 from mlip.models.config import LongRangeConfig
 from mlip.models.element_values import ElementValues
@@ -135,7 +135,8 @@ class LongRange(nn.Module):
             charges, total_charge = self._predicted(outputs, system)
         else:
             charges = self._fixed(system)
-        return Electrostatics(0.5 * charges * self._potential(charges, system), charges, total_charge)
+        potential = self._potential(charges, system, self._damping(system))
+        return Electrostatics(0.5 * charges * potential, charges, total_charge)
 
     def _predicted(self, outputs: Tensor, system: ChargedSystem) -> tuple[Tensor, Tensor]:
         """Charges, and what they add up to before they are corrected."""
@@ -159,7 +160,7 @@ class LongRange(nn.Module):
         electronegativity, hardness = levels[:, 0], nn.functional.softplus(levels[:, 1])
         problem = self._problem(hardness.detach(), system.detached())
         charges = equilibrate(problem, electronegativity.detach(), system.total_charge)
-        potential = self._potential(charges, system)
+        potential = self._potential(charges, system, self._damping(system))
         gradient = electronegativity + hardness * charges + potential
         relaxation = relaxation_energy(problem, gradient) / problem.total(torch.ones_like(charges))
         energies = charges * (electronegativity + 0.5 * hardness * charges + 0.5 * potential)
@@ -168,23 +169,26 @@ class LongRange(nn.Module):
         )
 
     def _problem(self, hardness: Tensor, system: ChargedSystem) -> EquilibrationProblem:
+        with torch.no_grad():
+            damping = self._damping(system)
+            diagonal = hardness + self_potential(torch.ones_like(hardness), damping.widths)
+
         def operator(charges: Tensor) -> Tensor:
             with torch.no_grad():
-                return hardness * charges + self._potential(charges, system)
+                return hardness * charges + self._potential(charges, system, damping)
 
-        diagonal = hardness + self_potential(torch.ones_like(hardness), self._widths(system.elements).detach())
         return EquilibrationProblem(operator, diagonal, system.structures, len(system.total_charge))
 
-    def _potential(self, charges: Tensor, system: ChargedSystem) -> Tensor:
+    def _potential(self, charges: Tensor, system: ChargedSystem, damping: GaussianDamping) -> Tensor:
         """Potential of Gaussian charges at each of them, their own included, V [atoms]."""
         result = self.solver(system.positions, charges, system.cell, system.pbc, system.structures)
+        return result.potential + damping.potential(charges)
+
+    def _damping(self, system: ChargedSystem) -> GaussianDamping:
         distances = torch.linalg.vector_norm(system.vectors, dim=1)
         envelope = xplor_cutoff(distances, self.cutoff, _ENVELOPE_ONSET * self.cutoff)
         widths = self._widths(system.elements)
-        potential: Tensor = result.potential
-        return potential + damping_potential(
-            charges, widths, distances, envelope, system.edges.senders, system.edges.receivers
-        )
+        return GaussianDamping(widths, distances, envelope, system.edges.senders, system.edges.receivers)
 
     def _widths(self, elements: Tensor) -> Tensor:
         """Standard deviations of the atoms' charges, Å, float64 [atoms]."""

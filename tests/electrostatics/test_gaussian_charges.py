@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from mlip.electrostatics.gaussian_charges import damping_potential, self_potential
+from mlip.electrostatics.gaussian_charges import GaussianDamping, self_potential
 
 COULOMB = 14.399645351950548
 
@@ -25,7 +25,7 @@ def test_pairs_and_self_energies_are_those_of_densities(distance: float) -> None
     edges = torch.tensor([[1, 0], [0, 1]])
     lengths = torch.full((2,), distance, dtype=torch.float64)
     point = COULOMB * charges.flip(0) / distance
-    potential = point + damping_potential(charges, widths, lengths, torch.ones_like(lengths), *edges)
+    potential = point + GaussianDamping(widths, lengths, torch.ones_like(lengths), *edges).potential(charges)
     energy = 0.5 * float(charges @ potential)
     (q1, q2), (s1, s2) = charges.tolist(), widths.tolist()
     expected = q1 * q2 * interaction(distance, s1, s2)
