@@ -47,7 +47,7 @@ def electrostatics_tables(records: Sequence[ElectrostaticsRecord]) -> "Iterator[
     from rich.table import Table
 
     for boundary, chosen in _by_boundary(records):
-        table = Table(title=boundary, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(title=boundary, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
         for title in _TITLES:
             table.add_column(
                 "\n".join(title.replace("tolerance", "toler- ance").split()),
