@@ -66,7 +66,7 @@ def run(script: str, folder: Path) -> str:
 
 def test_commands_and_code_run_in_the_order_of_the_readme(readme: str, folder: Path, repository: Path) -> None:
     install, own_data, use, swap = code_blocks(readme, "bash")
-    calculator, build = code_blocks(readme, "python")
+    calculator, electrostatics, build = code_blocks(readme, "python")
 
     targets = re.findall(r"^make (\S+)", install, flags=re.MULTILINE)
     assert targets == ["quickstart", "test"]
@@ -87,6 +87,8 @@ def test_commands_and_code_run_in_the_order_of_the_readme(readme: str, folder: P
     assert "-" in run("python calculator.py", folder)
     assert len(ase.io.read(folder / "molecule.xyz")) == 9
     run(use, folder)
+    (folder / "electrostatics.py").write_text(electrostatics)
+    assert "chebyshev_tucker" in run("python electrostatics.py", folder)
     assert len(ase.io.read(folder / "predicted.xyz", ":")) == 29
     assert len(ase.io.read(folder / "trajectory.xyz", ":")) == 21
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,11 @@ def run(program: Program, tasks: int) -> tuple[NDArray[np.float64], NDArray[np.i
     program([COUNT, values, squared, totals, turns], tasks)
     np.testing.assert_array_equal(squared.numpy(), values.numpy() ** 2)
     return totals.numpy(), turns.numpy()
+
+
+def run_two_phases() -> NDArray[np.float64]:
+    torch.set_num_threads(2)
+    return run(two_phases(), 4)[0]
 
 
 def expected() -> float:
@@ -124,6 +131,14 @@ def test_threads_are_those_of_torch(folder: Path, program: Program, two_threads:
     # Torch's own work starts no other threads than those that ran the tasks.
     torch.ones(2**22).exp()
     assert not threads or set(os.listdir("/proc/self/task")) == threads
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_wait_for_threads_that_it_lacks(program: Program, two_threads: None) -> None:
+    two, _ = run(program, 4)
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        one = pool.submit(run_two_phases).result(timeout=60)
+    np.testing.assert_array_equal(one, two)
 
 
 def test_equal_keys_are_compiled_once_and_others_anew(folder: Path, program: Program) -> None:

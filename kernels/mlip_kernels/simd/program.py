@@ -11,14 +11,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mlip_kernels.simd.cache import cache_folder, folder_of_this_process
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
 from mlip_kernels.simd.notice import notice_of_compiling
 from mlip_kernels.simd.target import host_target
-from mlip_kernels.simd.threads import emit_tasks, has_openmp
+from mlip_kernels.simd.threads import emit_tasks, has_openmp, usable_threads
 
 # What Numba compiles; everything else of a program is emitted by `run_phase`. A function around `run_phase` would be
 # optimised once more by itself.
@@ -62,11 +61,13 @@ class Program:
 
     def run(self, arguments: np.ndarray, tasks: int, phases: int | None = None) -> None:
         """Run with integers and addresses as they are, int64 [arguments]; so many of the phases, or all."""
-        self._run(arguments, len(self.phases) if phases is None else phases, tasks, min(tasks, torch.get_num_threads()))
+        self._run(arguments, len(self.phases) if phases is None else phases, tasks, usable_threads(tasks))
 
 
 def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int, int], None]:
     """Compile the program, or load what an earlier process compiled."""
+    # Asked here for the first time, so that it names the process that programs are loaded in first.
+    usable_threads(1)
     parts = (key, program.real, host_target().name, str(has_openmp()), package_hash())
     name = "mlip_program_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     known = sys.modules.get(name)

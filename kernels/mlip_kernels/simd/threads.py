@@ -5,6 +5,7 @@ programs take turns, as in training, the threads of one would take the cores fro
 """
 
 import ctypes
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,16 @@ def has_openmp() -> bool:
     for name, address in zip(_SYMBOLS, addresses, strict=True):
         llvm.add_symbol(f"mlip_{name}", address)
     return True
+
+
+@cache
+def _first_process() -> int:
+    return os.getpid()
+
+
+def usable_threads(tasks: int) -> int:
+    """Threads that so many tasks may have: those of torch; one in a forked process, which has no copy of them."""
+    return min(tasks, torch.get_num_threads()) if os.getpid() == _first_process() else 1
 
 
 # Emits what one task does, given the arguments of the program, the numbers of the phase and of the task, and all tasks.
