@@ -1,6 +1,7 @@
 """Timing that is fair to all contenders: one clock, rounds interleaved, medians with their spread."""
 
 import gc
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -76,8 +77,8 @@ class Stopwatch:
 def interleave(steps: Mapping[Name, Step], budget: float, stopwatch: Stopwatch) -> dict[Name, Statistics]:
     """Time warm contenders in rounds, so that whatever slows the machine for a while slows all of them alike.
 
-    Each round calls every contender once, starting with another one than the round before. The number of rounds is the
-    same for all, and follows from the first round.
+    Each round calls every contender once, in a new order, so that none always pays for what the same other one leaves
+    in caches and allocator. The number of rounds is the same for all, and follows from the first round.
 
     Args:
         steps: What to time, by name.
@@ -87,12 +88,12 @@ def interleave(steps: Mapping[Name, Step], budget: float, stopwatch: Stopwatch) 
     names = list(steps)
     seconds: dict[Name, list[float]] = {name: [] for name in names}
     rounds = FEWEST_ROUNDS
+    order = random.Random(0)
     done = 0
     with _garbage_kept():
         start = stopwatch.clock()
         while done < rounds:
-            for offset in range(len(names)):
-                name = names[(done + offset) % len(names)]
+            for name in order.sample(names, len(names)):
                 seconds[name].append(stopwatch.time(steps[name]))
             done += 1
             if done == 1:
