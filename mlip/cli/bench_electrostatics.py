@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def electrostatics(
     charges: Annotated[
         str | None,
-        typer.Option(help="Numbers of charges.", show_default="100,300,1000,2000,8000,30000, quick: 100,500"),
+        typer.Option(help="Numbers of charges.", show_default="100,300,1000,2000,8000,30000, quick: 100,300"),
     ] = None,
     tolerances: Annotated[
         str | None,
@@ -40,12 +40,12 @@ def electrostatics(
             raise ConfigError(f"the {name} limit is {limit}: give a positive number.")
     plan = ElectrostaticsPlan(
         boundaries=parse_names("boundary", boundaries, BOUNDARIES),
-        charges=_parse_counts(charges or ("100,500" if quick else "100,300,1000,2000,8000,30000")),
+        charges=_parse_counts(charges or ("100,300" if quick else "100,300,1000,2000,8000,30000")),
         tolerances=_parse_tolerances(tolerances or ("1e-4,1e-6" if quick else "1e-2,1e-4,1e-6,1e-8")),
         seconds=0.05 if quick else 1.0,
         call_limit=min(time_limit, 0.5) if quick else time_limit,
         memory=memory_limit * 2**30,
-        rank_charges=500 if quick else 2000,
+        rank_charges=300 if quick else 2000,
     )
     with torch_threads(threads):
         _measure(plan, output)
