@@ -5,7 +5,7 @@
 Every curve of the file is one pair of molecules at growing distance. Models learn the nearer half of each curve, and
 the molecules by themselves with their energies and total charges, and are tested on the farther half. Two models of
 equal size are trained by `mlip train configs/charge_dimers.yaml`, one of them without `long_range`. Binding energies
-are those of the dimer less those of both molecules, of the model itself or of the file.
+are those of the dimer, by a model or the file, less those of both molecules in the file.
 """
 
 import argparse
@@ -126,17 +126,17 @@ def train(name: str, folder: Path, overrides: list[str]) -> Path:
 
 def binding_energies(calculator: MLIPCalculator, curve: list[Dimer], structures: list[Atoms]) -> NDArray[np.float64]:
     """Energies of structures less those of the curve's molecules, eV."""
-    parts = sum(float(calculator.get_potential_energy(part)) for part in curve[0].parts())
-    return np.array([float(calculator.get_potential_energy(atoms)) for atoms in structures]) - parts
+    energies = np.array([float(calculator.get_potential_energy(atoms)) for atoms in structures])
+    return energies - sum(curve[0].molecules)
 
 
 def asymptote(calculator: MLIPCalculator, curve: list[Dimer]) -> float:
-    """Factor A, eV Å, of `A / r + B / r^2` fitted to the binding energy far away."""
+    """Factor A, eV Å, of `A / r + B / r^2 + C` fitted to the energy far away."""
     dimer = curve[-1]
     energies = binding_energies(calculator, curve, [dimer.apart(far) for far in FAR])
     centres = [dimer.atoms.positions[part].mean(0) for part in (dimer.first, ~dimer.first)]
     distances = FAR + np.linalg.norm(centres[1] - centres[0])
-    design = np.stack([1 / distances, 1 / distances**2], 1)
+    design = np.stack([1 / distances, 1 / distances**2, np.ones_like(distances)], 1)
     return float(np.linalg.lstsq(design, energies, rcond=None)[0][0])
 
 

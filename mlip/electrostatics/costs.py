@@ -9,15 +9,19 @@ from mlip.electrostatics.pairs import SKIN
 from mlip.electrostatics.separation import Separation
 
 # Measured in float64 on one thread of a server CPU with AVX-512; only their ratios decide.
-_SECONDS_PER_DIRECT_PAIR = 0.8e-9
+_SECONDS_PER_DIRECT_PAIR = 5.5e-10
 _SECONDS_PER_SCREENED_PAIR = 1.1e-8
 _SECONDS_PER_LISTED_PAIR = 1e-7
 _SECONDS_PER_FLOP = 3e-11
+# Kernels of open directions are products of matrices that are small for the processor up to about this size.
+_SMALL_RANK = 40.0
 _SECONDS_PER_WAVE = 5e-8  # of one charge
 _BYTES_PER_LISTED_PAIR = 80  # with what is needed while it is made
 # Of the small operations around the large ones.
 _SECONDS_PER_DIRECT_CALL = 1e-3
-_SECONDS_PER_CALL = 2e-3
+_SECONDS_PER_EWALD_CALL = 2e-3
+_SECONDS_PER_PERIODIC_CALL = 3.5e-3
+_SECONDS_PER_OPEN_CALL = 9e-3
 # In dynamics a list serves for about so many steps.
 _STEPS_PER_LIST = 20
 
@@ -78,14 +82,18 @@ def separable_cost(size: SystemSize, separation: Separation) -> Cost:
     flops = moments + kernel + 200 * size.charges * sum(ranks)
     bytes_held = 8 * (6 * entries + 6 * size.charges * sum(ranks))
     bytes_held += 8 * sum(estimated_nodes(size, separation) * 3 * rank**2 for rank in open_ranks)
-    return Cost(flops, _SECONDS_PER_CALL + _SECONDS_PER_FLOP * flops, int(bytes_held))
+    seconds = _SECONDS_PER_PERIODIC_CALL + _SECONDS_PER_FLOP * flops
+    if open_ranks:
+        mean_rank = (ranks[0] * ranks[1] * ranks[2]) ** (1 / 3)
+        seconds = _SECONDS_PER_OPEN_CALL + _SECONDS_PER_FLOP * (1 + _SMALL_RANK / mean_rank) * flops
+    return Cost(flops, seconds, int(bytes_held))
 
 
 def ewald_cost(size: SystemSize, separation: Separation) -> Cost:
     """Of the long-range part by an explicit sum over wave vectors."""
     waves = size.volume * separation.highest_wave_number**3 / (12 * math.pi**2)
     work = waves * size.charges
-    seconds = _SECONDS_PER_CALL + _SECONDS_PER_WAVE * work
+    seconds = _SECONDS_PER_EWALD_CALL + _SECONDS_PER_WAVE * work
     return Cost(40 * work * size.channels, seconds, int(48 * work))
 
 

@@ -16,6 +16,9 @@ from mlip.electrostatics.inputs import ChargedStructures
 from mlip.electrostatics.plan import Plan
 from mlip.electrostatics.separation import Separation
 
+# A sphere leaves out wave vectors in all directions at once, of which a box keeps those in its corners.
+_MARGIN = 1.06
+
 
 @dataclass(frozen=True)
 class EwaldSum:
@@ -76,4 +79,4 @@ def wave_numbers(frame: Frame, separation: Separation) -> Tensor:
     m1, m2, m3 = numbers.unbind(1)
     half = (m1 > 0) | ((m1 == 0) & ((m2 > 0) | ((m2 == 0) & (m3 > 0))))
     lengths = (numbers @ frame.reciprocal.detach().cpu()).norm(dim=1)
-    return numbers[half & (lengths <= separation.highest_wave_number)]
+    return numbers[half & (lengths <= _MARGIN * separation.highest_wave_number)]

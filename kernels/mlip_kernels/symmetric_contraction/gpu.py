@@ -83,12 +83,12 @@ class GpuContraction:
         features: Tensor,
         coefficients: Tensor,
         feature_tangents: Tensor,
-        coefficient_tangents: Tensor,
+        coefficient_tangents: Tensor | None,
         elements: Tensor,
         order: Tensor | None = None,
     ) -> Tensor:
-        """Derivative of `forward` along changes of features and coefficients."""
-        operands = [features, coefficients, feature_tangents, coefficient_tangents]
+        """Derivative of `forward` along changes of features and coefficients, None where these are constant."""
+        operands = [features, coefficients, feature_tangents, _changes(coefficient_tangents, coefficients)]
         order = _by_element(elements) if order is None else order
         output = features.new_zeros(len(features), self.plan.num_outputs, self.channels)
         return self._of_atoms("forward", elements, order, operands, output, tangent=True)
@@ -99,12 +99,13 @@ class GpuContraction:
         features: Tensor,
         coefficients: Tensor,
         feature_tangents: Tensor,
-        coefficient_tangents: Tensor,
+        coefficient_tangents: Tensor | None,
         elements: Tensor,
         order: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Derivative of `gradients` along changes of features and coefficients."""
-        operands = [received, features, coefficients, feature_tangents, coefficient_tangents]
+        """Derivative of `gradients` along changes of features and coefficients, None where these are constant."""
+        changes = _changes(coefficient_tangents, coefficients)
+        operands = [received, features, coefficients, feature_tangents, changes]
         order = _by_element(elements) if order is None else order
         output = torch.zeros_like(features)
         of_features = self._of_atoms("of_features", elements, order, operands, output, tangent=True)
@@ -172,3 +173,7 @@ def compile_cases() -> list[CompileCase]:
                         label = f"contraction_{title}_{kind}_{number}_lanes_{lanes}"
                         cases.append(CompileCase(label, kernel, types, {}, parameters.num_warps, targets))
     return cases
+
+
+def _changes(tangents: Tensor | None, coefficients: Tensor) -> Tensor:
+    return torch.zeros_like(coefficients) if tangents is None else tangents

@@ -131,7 +131,7 @@ def _(
     elements: Tensor,
     key: str,
 ) -> Tensor:
-    operands = (features, coefficients, of_features, _given(of_coefficients, coefficients), elements)
+    operands = (features, coefficients, of_features, of_coefficients, elements)
     result: Tensor = _gpu(key, features.shape[2]).tangent(*operands)
     return result
 
@@ -146,7 +146,7 @@ def _(
     elements: Tensor,
     key: str,
 ) -> tuple[Tensor, Tensor]:
-    operands = (received, features, coefficients, of_features, _given(of_coefficients, coefficients), elements)
+    operands = (received, features, coefficients, of_features, of_coefficients, elements)
     result: tuple[Tensor, Tensor] = _gpu(key, features.shape[2]).gradients_tangent(*operands)
     return result
 
