@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
-from ase import units
 from numpy.typing import ArrayLike
 
 from mlip.electrostatics.chebyshev import chebyshev_nodes, chebyshev_values, coefficients_from_values
+from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.format import evaluation, storage
 from mlip.electrostatics.format.box import checked_box, from_cube, require_inside, spread_points, to_cube
 from mlip.electrostatics.format.canonical import interpolate_columns, reduced_hosvd, sampled_canonical
@@ -20,7 +20,6 @@ from mlip.electrostatics.format.inputs import checked_canonical, checked_charges
 from mlip.electrostatics.format.tucker import Tucker, add, compress, transform, unfold
 from mlip.errors import ConfigError
 
-_COULOMB = units.Hartree * units.Bohr  # V·Å/e
 _MARGIN = 3.0  # Å around charges
 _SAMPLES = 512  # points at which errors are measured
 _ATTEMPTS = 4  # at functions that the lines first looked at say too little of
@@ -84,9 +83,9 @@ class ChebyshevTucker:
         if not (math.isfinite(alpha) and alpha > 0):
             raise ConfigError(f"The range separation alpha is {alpha}: give a positive number, in 1/Å.")
         degrees = long_range_degrees(alpha, corners, tolerance) if degree is None else checked_degrees(degree)
-        tensor = long_range_tensor(places, _COULOMB * amounts, alpha, corners, degrees, tolerance)
+        tensor = long_range_tensor(places, COULOMB_CONSTANT * amounts, alpha, corners, degrees, tolerance)
         points = spread_points(corners, _SAMPLES)
-        exact = long_range_potential(points, places, _COULOMB * amounts, alpha)
+        exact = long_range_potential(points, places, COULOMB_CONSTANT * amounts, alpha)
         return cls._compressed(tensor, corners, tolerance, points, exact)
 
     @classmethod
