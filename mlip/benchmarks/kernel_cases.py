@@ -33,7 +33,7 @@ from mlip_kernels.symmetric_contraction.cpu_plan import ContractionPlan
 
 _CUTOFF, _INTERVALS = 5.0, 256
 # Of electrostatics: inverse length of the screening, 1/Å, and functions of each axis.
-_SCREENING, _RANK = 0.6, 24
+_SCREENING, _RANK = coulomb_pairs.Screening(alpha=0.6, cutoff=2.0, width=0.1), 24
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def coulomb_cases(problem: KernelProblem) -> Iterator[KernelCase]:
     )
     everything = passes(
         "coulomb_pairs",
-        lambda positions, charges: coulomb_pairs.reference.potential(positions, None, charges, None, structure, 0.0),
+        lambda positions, charges: coulomb_pairs.reference.potential(positions, None, charges, None, structure, ()),
         lambda positions, charges: coulomb_pairs.direct_potential(positions, charges, structure),
         [positions, charges],
         Work(20 * atoms**2, problem.bytes(numbers, atoms)),

@@ -64,7 +64,7 @@ def direct_cost(size: SystemSize) -> Cost:
 
 def short_range_cost(size: SystemSize, separation: Separation) -> Cost:
     """Of the pairs nearer than the cutoff."""
-    sphere = 4 / 3 * math.pi * (separation.cutoff + SKIN) ** 3
+    sphere = 4 / 3 * math.pi * (separation.screening.reach + SKIN) ** 3
     pairs = float(size.charges) ** 2 * sphere / size.volume
     if not any(size.pbc):
         pairs = min(pairs, float(size.charges) ** 2)

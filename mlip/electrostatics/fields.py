@@ -31,7 +31,7 @@ class PointField:
         if separation is None:
             self._near = self._all_charges()
         else:
-            self._near = ShortRangeField(positions, charges, self._frame, separation.alpha, separation.cutoff)
+            self._near = ShortRangeField(positions, charges, self._frame, separation.screening)
             self._far = expansions.covering(structure, separation, positions)
             self._coefficients = self._far.coefficients()
 

@@ -11,10 +11,10 @@ from vesin import NeighborList
 
 from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.inputs import ChargedStructures, coincidence
-from mlip_kernels.coulomb_pairs import screened_energies
+from mlip_kernels.coulomb_pairs import Screening, screened_energies
 
 _LEAST_DISTANCE = 1e-6  # Å
-SKIN = 0.5  # Å
+SKIN = 0.3  # Å
 _MOST_KEPT = 8
 _MOST_PAIRS_KEPT = 1 << 24
 
@@ -73,14 +73,14 @@ def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
     )
 
 
-def short_range_sums(structures: ChargedStructures, pairs: PairList, alpha: float) -> tuple[Tensor, Tensor]:
-    """Energies, eV [structures, channels], and potentials, V [N, channels], of erfc(αr)/r over the pairs."""
+def short_range_sums(structures: ChargedStructures, pairs: PairList, screening: Screening) -> tuple[Tensor, Tensor]:
+    """Energies, eV [structures, channels], and potentials, V [N, channels], of screened charges over the pairs."""
     positions, charges = structures.positions, structures.charges
     offsets = pairs.offsets.to(positions)
     if structures.cells.requires_grad and pairs.shifts is not None:
         offsets = _in_space(pairs.shifts.to(positions), structures.cells, pairs.counts)
     energies, potentials = screened_energies(
-        positions, offsets, charges, alpha, pairs.senders, pairs.starts, structures.starts
+        positions, offsets, charges, screening, pairs.senders, pairs.starts, structures.starts
     )
     return COULOMB_CONSTANT * energies, COULOMB_CONSTANT * potentials
 
@@ -99,9 +99,7 @@ class KeptPairs:
     """Pair lists that serve again while nothing has moved far.
 
     They reach farther than the cutoff by a skin, and serve until charges or cell have moved so far that a pair from
-    beyond it may have come nearer than the cutoff. What pairs beyond the cutoff add is less than the tolerance, and
-    makes the sum more accurate; which of them are in the list must not change under a finite difference or round a
-    closed loop, and does not.
+    beyond it may have come nearer than the cutoff. Pairs beyond the cutoff add nothing.
     """
 
     def __init__(self) -> None:

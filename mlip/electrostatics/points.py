@@ -1,6 +1,5 @@
 """Potential and field at any points, of charges that are given once."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -8,31 +7,31 @@ from torch import Tensor
 
 from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.frame import Frame
+from mlip_kernels.coulomb_pairs import Screening
+from mlip_kernels.coulomb_pairs.reference import radial_functions
 
 # Distances of so many pairs of points and charges are held at a time.
 _PAIRS_AT_A_TIME = 1 << 22
 
 
 class ShortRangeField:
-    """The short-range part: charges and images nearer to a point than the cutoff; without separation, all charges."""
+    """The short-range part: charges and images that are near to a point; without screening, all charges."""
 
-    def __init__(
-        self, positions: Tensor, charges: Tensor, frame: Frame, alpha: float = 0.0, cutoff: float = math.inf
-    ) -> None:
-        """Positions [N, 3] in Å, charges [N, channels] in e, range separation in 1/Å, cutoff in Å."""
+    def __init__(self, positions: Tensor, charges: Tensor, frame: Frame, screening: Screening | None = None) -> None:
+        """Positions [N, 3] in Å, charges [N, channels] in e; directions are periodic only with screening."""
         self.frame = frame
-        self.alpha = alpha
-        self.cutoff = cutoff
         self.positions, self.charges = positions, charges
-        if frame.periodic:
-            self.positions, self.charges = self._with_images()
+        self._screening: tuple[float, ...] = screening or ()
+        if frame.periodic and screening is not None:
+            self.positions, self.charges = self._with_images(screening.reach)
 
     def potential(self, points: Tensor) -> Tensor:
         """V [points, channels]; infinite at a charge."""
 
         def part(some: Tensor) -> Tensor:
-            distances, _ = self._distances(some)
-            return self._screened(distances) @ self.charges
+            squares, _ = self._squares(some)
+            values, _, _ = radial_functions(squares, self._screening)
+            return values @ self.charges
 
         return COULOMB_CONSTANT * self._in_parts(points, part)
 
@@ -41,40 +40,31 @@ class ShortRangeField:
         moments = (self.positions[:, :, None] * self.charges[:, None]).flatten(1)
 
         def part(some: Tensor) -> Tensor:
-            distances, wrapped = self._distances(some)
-            weights = self._screened(distances) / distances.square()
-            if self.alpha:
-                decline = torch.exp(-((self.alpha * distances) ** 2)) / distances.square()
-                inside = distances < self.cutoff
-                weights = weights + 2 * self.alpha / math.sqrt(math.pi) * decline.masked_fill(~inside, 0.0)
-            own = wrapped[:, :, None] * (weights @ self.charges)[:, None]
-            return own - (weights @ moments).unflatten(1, (3, -1))
+            squares, wrapped = self._squares(some)
+            _, slopes, _ = radial_functions(squares, self._screening)
+            own = wrapped[:, :, None] * (slopes @ self.charges)[:, None]
+            return (slopes @ moments).unflatten(1, (3, -1)) - own
 
         return COULOMB_CONSTANT * self._in_parts(points, part)
 
-    def _distances(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Distances to all charges and images kept, and the points wrapped into the cell."""
+    def _squares(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Squares of distances to all charges and images kept, and the points wrapped into the cell."""
         wrapped = points
         if self.frame.periodic:
             wrapped, _ = _wrapped(points, self.frame)
-        return torch.cdist(wrapped, self.positions, compute_mode="donot_use_mm_for_euclid_dist"), wrapped
-
-    def _screened(self, distances: Tensor) -> Tensor:
-        if not self.alpha:
-            return distances.reciprocal()
-        values = torch.erfc(self.alpha * distances) / distances
-        return values.masked_fill(distances >= self.cutoff, 0.0)
+        distances = torch.cdist(wrapped, self.positions, compute_mode="donot_use_mm_for_euclid_dist")
+        return distances.square(), wrapped
 
     def _in_parts(self, points: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         size = max(1, _PAIRS_AT_A_TIME // max(1, len(self.positions)))
         return torch.cat([function(some) for some in points.split(size)])
 
-    def _with_images(self) -> tuple[Tensor, Tensor]:
+    def _with_images(self, cutoff: float) -> tuple[Tensor, Tensor]:
         """Charges wrapped into the cell, and their images nearer to the cell than the cutoff."""
         frame = self.frame
         positions, coordinates = _wrapped(self.positions, frame)
         heights = 1 / frame.inverse[:, : frame.periodic].norm(dim=0)
-        reach = self.cutoff / heights
+        reach = cutoff / heights
         limits = torch.ceil(reach).to(torch.int64).tolist()
         shifts = torch.cartesian_prod(*(torch.arange(-limit, limit + 1) for limit in limits)).reshape(-1, len(limits))
         vectors = torch.linalg.inv(frame.inverse)[: frame.periodic]

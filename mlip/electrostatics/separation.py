@@ -10,13 +10,18 @@ from mlip.electrostatics.frame import Frame
 from mlip.electrostatics.nodes import mixed_gaussian_sum
 from mlip.electrostatics.open_axis import OpenAxis, Plane, open_axis, polynomial_count
 from mlip.electrostatics.quadrature import gaussian_sum
+from mlip_kernels.coulomb_pairs import Screening
 
-# Errors of the parts, of the tolerance, as measured for random charges: the cut sums, whose terms have random signs,
-# and what the bases of open directions leave out.
-_CUT_SUMS = 3.0
-_GAUSSIANS = 0.3
+# Errors of the parts, of the tolerance, as measured for random charges: the sums over pairs and over wave vectors that
+# end, whose terms have random signs, and what the bases of open directions leave out.
+_CUT_PAIRS = 2.0
+_CUT_WAVES = 3.0
 _POLYNOMIALS = 0.3
-_RANKS = (0.1, 0.03, 0.03)  # by the number of periodic directions
+# By the number of periodic directions.
+_GAUSSIANS = (0.3, 0.1, 0.1)
+_RANKS = (0.1, 0.03, 0.03)
+# Of the end of the short-range part, Å.
+_WIDTH = 0.12
 # Sums of Gaussians are not better than this in float64.
 _LEAST = 2e-14
 # Bases and exponents must not follow a cell that moves: they are made for sizes from a coarse scale.
@@ -29,7 +34,7 @@ class Separation:
 
     Attributes:
         alpha: α, 1/Å.
-        cutoff: Of the short-range sum, Å.
+        cutoff: Where the short-range sum ends, Å.
         tolerance: Relative error of forces.
     """
 
@@ -38,9 +43,14 @@ class Separation:
     tolerance: float
 
     @property
+    def screening(self) -> Screening:
+        """The short-range part as a function of distance."""
+        return Screening(self.alpha, self.cutoff, _WIDTH)
+
+    @property
     def highest_wave_number(self) -> float:
         """k beyond which exp(−k²/4α²) is below the tolerance, 1/Å."""
-        return 2 * self.alpha * math.sqrt(math.log(1 / (_CUT_SUMS * self.tolerance)))
+        return 2 * self.alpha * math.sqrt(math.log(1 / (_CUT_WAVES * self.tolerance)))
 
     def harmonics(self, frame: Frame) -> tuple[int, ...]:
         """Number of cosines along each periodic direction."""
@@ -54,7 +64,7 @@ class Separation:
 
 def separation(tolerance: float, cutoff: float) -> Separation:
     """The range separation with exp(−(α · cutoff)²) at what the tolerance allows."""
-    return Separation(math.sqrt(math.log(1 / (_CUT_SUMS * tolerance))) / cutoff, cutoff, tolerance)
+    return Separation(math.sqrt(math.log(1 / (_CUT_PAIRS * tolerance))) / cutoff, cutoff, tolerance)
 
 
 def rounded_down(size: float) -> float:
@@ -66,12 +76,14 @@ def gaussian_nodes(
     separation: Separation, frame: Frame, intervals: list[Interval]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Exponents and weights of the sum of Gaussians in a box, float64 [nodes]."""
-    tolerance = max(_GAUSSIANS * separation.tolerance, _LEAST)
+    tolerance = max(_GAUSSIANS[frame.periodic] * separation.tolerance, _LEAST)
     radius = math.sqrt(sum(interval.length**2 for interval in intervals))
     if frame.periodic == 0:
         return gaussian_sum(separation.alpha, radius, tolerance)
     smallest = rounded_down(frame.reciprocal.detach().norm(dim=1).min().item())
-    squares = torch.linspace(smallest, max(separation.highest_wave_number, 2 * smallest), 16, dtype=torch.float64) ** 2
+    highest = max(separation.highest_wave_number, 2 * smallest)
+    # Most are among the lowest, which in a long cell lie close together and matter most.
+    squares = torch.logspace(math.log10(smallest), math.log10(highest), 24, dtype=torch.float64) ** 2
     exponents, weights = mixed_gaussian_sum(separation.alpha, radius, squares.numpy(), frame.periodic, tolerance)
     return torch.from_numpy(exponents), torch.from_numpy(weights)
 

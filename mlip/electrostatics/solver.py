@@ -195,7 +195,8 @@ class CoulombSolver:
             check_distances(structures)
             return DirectSum(structures)
         separated = separation(self.tolerance, cutoff)
-        near = short_range_sums(structures, self._pairs.pairs(structures, cutoff), separated.alpha)
+        screening = separated.screening
+        near = short_range_sums(structures, self._pairs.pairs(structures, screening.reach), screening)
         if method == "ewald":
             alone = [structures.subset([number]) for number in range(structures.count)]
             ewalds = [EwaldSum(each, frame_of(each.cells[0], each.pbc[0]), separated) for each in alone]

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlip_kernels.coulomb_pairs import screened_potential
+from mlip_kernels.coulomb_pairs import Screening, screened_potential
+
+# Pairs of the cases lie on both sides of its end and within.
+SCREENING = Screening(alpha=0.4, cutoff=1.6, width=0.4)
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,16 @@ class Crystal:
     shifts: Tensor
     starts: Tensor
 
-    def screened(self, positions: Tensor, cell: Tensor, charges: Tensor, alpha: float) -> Tensor:
+    def screened(self, positions: Tensor, cell: Tensor, charges: Tensor, screening: Screening) -> Tensor:
         """The operation, offsets a function of the cell."""
-        return screened_potential(positions, self.shifts @ cell, charges, alpha, self.senders, self.starts)
+        return screened_potential(positions, self.shifts @ cell, charges, screening, self.senders, self.starts)
 
-    def expected(self, positions: Tensor, cell: Tensor, charges: Tensor, alpha: float) -> Tensor:
+    def expected(self, positions: Tensor, cell: Tensor, charges: Tensor, screening: Screening) -> Tensor:
         """The same in plain torch, one row for each pair."""
         receivers = torch.repeat_interleave(torch.arange(len(positions)), self.starts.diff())
         distances = (positions[self.senders] + self.shifts @ cell - positions[receivers]).norm(dim=1, keepdim=True)
-        terms = charges[self.senders] * torch.erfc(alpha * distances) / distances
+        terms = charges[self.senders] * torch.erfc(screening.alpha * distances) / distances
+        terms = terms * (1 - torch.erf((distances - screening.cutoff) / screening.width)) / 2
         return torch.zeros_like(charges).index_add(0, receivers, terms)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from coulomb_cases import crystal, derivatives, direct
+from coulomb_cases import SCREENING, crystal, derivatives, direct
 from edge_cases import normal
 
 from mlip_kernels.coulomb_pairs import direct_potential, gpu, op
@@ -30,7 +30,7 @@ def test_screened_sums_and_derivatives(atoms: int, cutoff: float, channels: int,
     results = []
     for function in (case.screened, case.expected):
         operands = tuple(each.clone().requires_grad_() for each in (case.positions, case.cell, charges))
-        results.append(derivatives(function(*operands, 0.4), operands, 2))
+        results.append(derivatives(function(*operands, SCREENING), operands, 2))
     assert_close(*results, dtype)
 
 
@@ -53,7 +53,7 @@ def test_derivatives_are_those_of_finite_differences() -> None:
     case = crystal(2, 2.0, 3)
     (charges,) = normal(4, (2, 1))
     operands = tuple(each.requires_grad_() for each in (case.positions, case.cell, charges))
-    function = lambda *given: case.screened(*given, 0.7)  # noqa: E731
+    function = lambda *given: case.screened(*given, SCREENING)  # noqa: E731
     assert torch.autograd.gradcheck(function, operands, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
 
@@ -62,4 +62,4 @@ def test_the_operations_are_sound() -> None:
     case = crystal(2, 2.0, 3)
     (charges,) = normal(4, (2, 1))
     operands = case.positions.requires_grad_(), case.shifts @ case.cell, charges.requires_grad_()
-    torch.library.opcheck(op.potential, (*operands, case.senders, case.starts, 0.7))
+    torch.library.opcheck(op.potential, (*operands, case.senders, case.starts, SCREENING))

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
-from coulomb_cases import Crystal, crystal, derivatives, direct
+from coulomb_cases import SCREENING, Crystal, crystal, derivatives, direct
 from edge_cases import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simd_pieces import REALS, Pieces
 
 from mlip_kernels.coulomb_pairs import (
+    Screening,
     cpu,
     direct_energies,
     direct_potential,
@@ -56,7 +57,7 @@ def test_screened_sums_and_derivatives(atoms: int, cutoff: float, channels: int,
     results = []
     for function in (case.screened, case.expected):
         operands = tuple(each.clone().requires_grad_() for each in (case.positions, case.cell, charges))
-        results.append(derivatives(function(*operands, 0.4), operands, 2))
+        results.append(derivatives(function(*operands, SCREENING), operands, 2))
     assert_close(*results, 20 * TOLERANCE[dtype])
 
 
@@ -89,7 +90,7 @@ def small() -> tuple[Crystal, tuple[torch.Tensor, ...]]:
 
 def test_derivatives_are_those_of_finite_differences() -> None:
     case, operands = small()
-    function = lambda *given: case.screened(*given, 0.7)  # noqa: E731
+    function = lambda *given: case.screened(*given, SCREENING)  # noqa: E731
     assert torch.autograd.gradcheck(function, operands)
     assert torch.autograd.gradgradcheck(function, operands)
     starts = torch.tensor([0, 1, 4])
@@ -101,8 +102,8 @@ def test_derivatives_are_those_of_finite_differences() -> None:
 def test_third_derivatives() -> None:
     case, operands = small()
     assert_close(
-        derivatives(case.screened(*operands, 0.7), operands, 3),
-        derivatives(case.expected(*operands, 0.7), operands, 3),
+        derivatives(case.screened(*operands, SCREENING), operands, 3),
+        derivatives(case.expected(*operands, SCREENING), operands, 3),
         1e-12,
     )
     starts, operands = torch.tensor([0, 1, 4]), (operands[0], operands[2])
@@ -117,17 +118,19 @@ def test_a_list_without_screening_is_the_bare_sum() -> None:
     positions, charges = normal(5, (12, 3), (12, 1))
     receivers, senders = torch.nonzero(~torch.eye(12, dtype=torch.bool), as_tuple=True)
     starts = torch.searchsorted(receivers, torch.arange(13))
-    listed = screened_potential(positions, torch.zeros(len(senders), 3).double(), charges, 0.0, senders, starts)
+    listed = screened_potential(
+        positions, torch.zeros(len(senders), 3).double(), charges, Screening(0.0, 90.0, 1.0), senders, starts
+    )
     torch.testing.assert_close(listed, direct_potential(positions, charges, torch.tensor([0, 12])))
 
 
 def test_the_operations_are_sound() -> None:
     case, (positions, cell, charges) = small()
     offsets = (case.shifts @ cell).detach().requires_grad_()
-    lists = case.senders, case.starts, 0.7
+    lists = case.senders, case.starts, SCREENING
     for operands in (
         (positions, offsets, charges, *lists),
-        (positions, None, charges, None, torch.tensor([0, 4]), 0.0),
+        (positions, None, charges, None, torch.tensor([0, 4]), ()),
     ):
         torch.library.opcheck(op.potential, operands)
         too = operands[1] is not None
@@ -140,7 +143,7 @@ def test_the_operations_are_sound() -> None:
         if not too:
             torch.library.opcheck(
                 energies.energies_with_slopes,
-                (positions, None, charges[:, :1].detach(), *operands[3:5], operands[4], 0.0),
+                (positions, None, charges[:, :1].detach(), *operands[3:5], operands[4], ()),
             )
         # Third derivatives, in plain torch, depend on the list's values, which compilation does not know.
         tests = ("test_schema", "test_autograd_registration", "test_faketensor")
@@ -159,9 +162,9 @@ def test_energies_and_derivatives(channels: int) -> None:
             x, q = (each.clone().requires_grad_() for each in (case.positions, charges))
             offsets = case.shifts @ case.cell
             if fused:
-                total, values = screened_energies(x, offsets, q, 0.4, case.senders, case.starts, structures)
+                total, values = screened_energies(x, offsets, q, SCREENING, case.senders, case.starts, structures)
             else:
-                values = case.expected(x, case.cell, q, 0.4)
+                values = case.expected(x, case.cell, q, SCREENING)
                 total = torch.zeros(2, channels).double().index_add(0, batch, q * values / 2)
             # A weight for each channel; both results are used, or the energies alone.
             total = total * torch.tensor([1.0, 2.0])[:channels]
@@ -198,7 +201,7 @@ def test_results_do_not_depend_on_threads_or_repetition() -> None:
         for threads in (1, 2, 2):
             torch.set_num_threads(threads)
             operands = tuple(each.clone().requires_grad_() for each in (case.positions, case.cell, charges))
-            listed = derivatives(case.screened(*operands, 0.4), operands[::2], 2)
+            listed = derivatives(case.screened(*operands, SCREENING), operands[::2], 2)
             all_pairs = direct_potential(case.positions, charges, torch.tensor([0, 25, 60]))
             results.append([*listed, all_pairs])
     finally:
@@ -216,7 +219,9 @@ def test_what_is_no_number_stays_none() -> None:
     receivers = torch.arange(20).repeat_interleave(3)
     senders = (receivers + torch.tensor([1, 2, 3]).repeat(20)) % 20
     starts = 3 * torch.arange(21)
-    found = screened_potential(positions, torch.zeros(60, 3).double(), charges, 0.3, senders, starts)
+    found = screened_potential(
+        positions, torch.zeros(60, 3).double(), charges, Screening(0.3, 5.0, 0.2), senders, starts
+    )
     assert found.isnan().flatten().tolist() == [number < 3 for number in range(20)]
 
 
@@ -258,7 +263,7 @@ def test_functions_against_those_of_libraries(real: str) -> None:
 def program() -> list[float]:
     """Sums of what the operations give."""
     case, operands = small()
-    found = derivatives(case.screened(*operands, 0.4), operands, 2)
+    found = derivatives(case.screened(*operands, SCREENING), operands, 2)
     found += derivatives(direct_potential(operands[0], operands[2], torch.tensor([0, 4])), operands[::2], 2)
     return [float(each.abs().sum()) for each in found]
 

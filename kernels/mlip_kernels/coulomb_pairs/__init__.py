@@ -5,5 +5,6 @@
 
 from mlip_kernels.coulomb_pairs.energies import direct_energies, screened_energies
 from mlip_kernels.coulomb_pairs.op import direct_potential, screened_potential
+from mlip_kernels.coulomb_pairs.screening import Screening
 
-__all__ = ["direct_energies", "direct_potential", "screened_energies", "screened_potential"]
+__all__ = ["Screening", "direct_energies", "direct_potential", "screened_energies", "screened_potential"]

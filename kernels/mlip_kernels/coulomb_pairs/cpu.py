@@ -5,7 +5,6 @@ senders are gathered from rows of what each atom has; where all atoms of a struc
 columns, for a few receivers at a time.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from mlip_kernels.coulomb_pairs.cpu_code import Kind, PairLayout
 from mlip_kernels.coulomb_pairs.cpu_list import emit_list
+from mlip_kernels.coulomb_pairs.cpu_radial import screening_factors
 from mlip_kernels.coulomb_pairs.cpu_tiles import emit_structures
 from mlip_kernels.simd.code import RealType
 from mlip_kernels.simd.program import Program
@@ -32,10 +32,15 @@ _RUN = 256
 
 
 def potential(
-    positions: Tensor, offsets: Tensor | None, charges: Tensor, senders: Tensor | None, starts: Tensor, alpha: float
+    positions: Tensor,
+    offsets: Tensor | None,
+    charges: Tensor,
+    senders: Tensor | None,
+    starts: Tensor,
+    screening: Sequence[float],
 ) -> Tensor:
     """The function of `reference.potential`."""
-    pairs = _Pairs(senders, starts, alpha)
+    pairs = _Pairs(senders, starts, screening)
     return _sums("potential", pairs, positions, [charges], None, [offsets], False)[2][0]
 
 
@@ -46,11 +51,11 @@ def gradients(
     charges: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The function of `reference.gradients`."""
-    pairs = _Pairs(senders, starts, alpha)
+    pairs = _Pairs(senders, starts, screening)
     found = _sums("gradients", pairs, positions, [charges, received], None, [offsets], of_offsets_too)
     return found[0], found[1], found[2][0]
 
@@ -65,7 +70,7 @@ def second(
     charge_changes: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The function of `reference.second`."""
@@ -73,7 +78,7 @@ def second(
         offset_changes = torch.zeros_like(offsets)
     of_positions, of_offsets, (of_received, of_charges) = _sums(
         "second",
-        _Pairs(senders, starts, alpha),
+        _Pairs(senders, starts, screening),
         positions,
         [charges, received, charge_changes],
         position_changes,
@@ -89,7 +94,7 @@ class _Pairs:
 
     senders: Tensor | None
     starts: Tensor
-    alpha: float
+    screening: Sequence[float]
 
     def number(self, atoms: int) -> int:
         """Of the pairs; about, if structures are unequal."""
@@ -156,7 +161,7 @@ def _run(
     capacity = longest + lanes
     tasks = min(tasks, len(runs) - 1)
     scratch = like.new_zeros(tasks * capacity * layout.fields)
-    screening = np.array([pairs.alpha, 2 * pairs.alpha / math.sqrt(math.pi), 2 * pairs.alpha**2], dtype=real)
+    screening = np.array(screening_factors(*pairs.screening), dtype=real)
     given, changes = (*(0 if each is None else each.contiguous() for each in offsets), 0)[:2]
     written = 0 if of_offsets is None else of_offsets
     senders = pairs.senders.contiguous()

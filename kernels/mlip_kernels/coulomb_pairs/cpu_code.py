@@ -9,8 +9,8 @@ from typing import Literal
 
 from llvmlite import ir
 
-from mlip_kernels.coulomb_pairs.cpu_erfc import erfc
-from mlip_kernels.coulomb_pairs.cpu_vectors import inverse_root, select
+from mlip_kernels.coulomb_pairs.cpu_radial import Radial
+from mlip_kernels.coulomb_pairs.cpu_vectors import select
 from mlip_kernels.simd.code import Code, Reals, Vector
 from mlip_kernels.simd.reduction import LaneSums
 
@@ -74,45 +74,6 @@ class Atom:
         self.received = numbers[3 + channels : 3 + 2 * channels]
         self.charge_changes = numbers[3 + 2 * channels : 3 + 3 * channels]
         self.position_change = numbers[3 + 3 * channels :]
-
-
-@dataclass(frozen=True)
-class Radial:
-    """The radial functions of `reference`, f with the opposite sign.
-
-    Attributes:
-        u: The potential of a unit charge.
-        minus_f: -u' / r.
-        h: f' / r.
-    """
-
-    u: Vector
-    minus_f: Vector
-    h: Vector
-
-
-@dataclass(frozen=True)
-class Screening:
-    """The inverse length, and factors that it makes: 2 alpha / sqrt(pi), and twice its square."""
-
-    alpha: Vector
-    decline: Vector
-    double_square: Vector
-
-
-def radial_functions(square: Vector, screening: Screening | None) -> Radial:
-    """The functions at distances whose squares are given; LLVM drops what is not used."""
-    inverse = inverse_root(square)
-    inverse_square = inverse * inverse
-    if screening is None:
-        minus_f = inverse_square * inverse
-        return Radial(inverse, minus_f, minus_f * inverse_square * 3.0)
-    value, exponential = erfc(screening.alpha * (square * inverse))
-    u = value * inverse
-    decline = screening.decline * exponential
-    minus_f = (u + decline) * inverse_square
-    h = square.code.fused(screening.double_square, decline, 3.0 * minus_f) * inverse_square
-    return Radial(u, minus_f, h)
 
 
 class PairSums:

@@ -12,12 +12,10 @@ from mlip_kernels.coulomb_pairs.cpu_code import (
     Atom,
     PairLayout,
     PairSums,
-    Radial,
-    Screening,
     difference,
     dot,
-    radial_functions,
 )
+from mlip_kernels.coulomb_pairs.cpu_radial import Radial, ScreeningFactors, screened_functions
 from mlip_kernels.coulomb_pairs.cpu_vectors import (
     gather,
     lane_numbers,
@@ -56,8 +54,7 @@ class _ListSums:
         self.of_offsets, self.results = arguments.reals(Place.OF_OFFSETS), arguments.reals(Place.RESULTS)
         self.capacity = arguments.get(Place.CAPACITY)
         self.fields = arguments.reals(Place.SCRATCH).at(task * self.capacity * layout.fields)
-        factors = arguments.reals(Place.SCREENING)
-        self.screening = Screening(*(factors.broadcast(number) for number in range(3)))
+        self.screening = ScreeningFactors.load(arguments.reals(Place.SCREENING))
         self.spare = code.scratch(3 * code.lanes)
         # What an atom has is read by fours, of the pairs what is needed.
         self.kept = range(3 if layout.kind == "potential" else 0, layout.width)
@@ -77,7 +74,7 @@ class _ListSums:
         """Radial functions of all pairs; what lies beyond the last is any number."""
         width = self.layout.width
         with self.code.loop(0, self.starts.get(last) - self.starts.get(first), self.code.lanes) as place:
-            radial = radial_functions(self._field(width).load(place), self.screening)
+            radial = screened_functions(self._field(width).load(place), self.screening)
             for number, value in enumerate([radial.u, radial.minus_f, radial.h][: self.layout.derivatives]):
                 self._field(width + number).store(place, value)
 

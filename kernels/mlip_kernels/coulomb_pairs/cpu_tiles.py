@@ -1,7 +1,8 @@
 """Emits the sums over all atoms of a structure, for a few receivers at a time, which share what is read of senders."""
 
 from mlip_kernels.coulomb_pairs.cpu_arguments import Place, share_of
-from mlip_kernels.coulomb_pairs.cpu_code import Atom, PairLayout, PairSums, difference, dot, radial_functions
+from mlip_kernels.coulomb_pairs.cpu_code import Atom, PairLayout, PairSums, difference, dot
+from mlip_kernels.coulomb_pairs.cpu_radial import bare_functions
 from mlip_kernels.coulomb_pairs.cpu_vectors import lane_numbers, lanes_where, select
 from mlip_kernels.simd.code import Code, Index, Indices
 from mlip_kernels.simd.target import host_target
@@ -46,7 +47,7 @@ def _emit_tile(
                 mask = code.builder.and_(inside, other) if masked else None
                 vector = difference(sender.position, total.receiver.position)
                 square = dot(code, vector, vector)
-                radial = radial_functions(square if mask is None else select(mask, square, 1.0), None)
+                radial = bare_functions(square if mask is None else select(mask, square, 1.0))
                 moved = difference(sender.position_change, total.receiver.position_change)
                 total.add(sender, vector, moved, radial, mask)
 

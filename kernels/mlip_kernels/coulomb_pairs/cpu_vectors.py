@@ -44,6 +44,17 @@ def root(x: Vector) -> Vector:
     return Vector(x.code, x.code.root(Real(x.code, x.value)).value)
 
 
+def magnitude(x: Vector) -> Vector:
+    """Absolute values."""
+    return select(where_negative(x), -x, x)
+
+
+def where_negative(x: Vector) -> ir.Value:
+    """Mask of the lanes whose number is below zero."""
+    mask: ir.Value = x.code.builder.fcmp_ordered("<", x.value, x.code.broadcast(0.0).value)
+    return mask
+
+
 def lane_numbers(code: Code, start: Index) -> ir.Value:
     """The integers start, start + 1, …, one for each lane."""
     kind = ir.VectorType(INTEGER, code.lanes)

@@ -4,12 +4,14 @@ The energy `sum of q . phi / 2` is the form L of half the charges and the charge
 and the gradient of the positions. Torch, which can use a potential in any way, would go over the pairs once more.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mlip_kernels.coulomb_pairs import op
+from mlip_kernels.coulomb_pairs.screening import Screening
 from mlip_kernels.operand_types import check_types
 from mlip_kernels.segment_sum import segment_sum
 
@@ -18,7 +20,7 @@ def screened_energies(
     positions: Tensor,
     offsets: Tensor,
     charges: Tensor,
-    alpha: float,
+    screening: Screening,
     senders: Tensor,
     starts: Tensor,
     structure_starts: Tensor,
@@ -29,7 +31,7 @@ def screened_energies(
         positions: Å, float32 or float64 [atoms, 3]; the atoms of a structure stand together.
         offsets: As for `screened_potential`, like all arguments up to `starts`.
         charges: In any unit, [atoms, channels].
-        alpha: Inverse length of the screening, 1/Å.
+        screening: The function of the distance.
         senders: Of each pair, int64 [pairs].
         starts: First pair of each receiver, and the number of pairs, int64 [atoms + 1].
         structure_starts: First atom of each structure, and the number of atoms, int64 [structures + 1].
@@ -41,7 +43,7 @@ def screened_energies(
         ValueError: the operands are not all float32 or all float64.
     """
     check_types(positions, offsets, charges)
-    return _energies(positions, offsets, charges, senders, starts, structure_starts, alpha)
+    return _energies(positions, offsets, charges, senders, starts, structure_starts, screening)
 
 
 def direct_energies(positions: Tensor, charges: Tensor, structure_starts: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +56,7 @@ def direct_energies(positions: Tensor, charges: Tensor, structure_starts: Tensor
         ValueError: the operands are not all float32 or all float64.
     """
     check_types(positions, charges)
-    return _energies(positions, None, charges, None, structure_starts, structure_starts, 0.0)
+    return _energies(positions, None, charges, None, structure_starts, structure_starts, ())
 
 
 def _energies(
@@ -64,16 +66,16 @@ def _energies(
     senders: Tensor | None,
     starts: Tensor,
     structure_starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
     forces = torch.is_grad_enabled() and positions.requires_grad
     # Gradients of several channels may be asked for in any proportion, and those of offsets have a row for each pair.
     if forces and charges.shape[1] == 1 and not (offsets is not None and offsets.requires_grad):
         energies, values, _ = energies_with_slopes(
-            positions, offsets, charges, senders, starts, structure_starts, alpha
+            positions, offsets, charges, senders, starts, structure_starts, screening
         )
         return energies, values
-    values = op.potential(positions, offsets, charges, senders, starts, alpha)
+    values = op.potential(positions, offsets, charges, senders, starts, screening)
     return _summed(charges, values, structure_starts), values
 
 
@@ -93,11 +95,11 @@ def energies_with_slopes(
     senders: Tensor | None,
     starts: Tensor,
     structure_starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Energies [structures, 1], potential [atoms, 1], and the gradient of the sum of energies for positions."""
     slopes, _, halves = op.implementation(positions).gradients(
-        charges / 2, positions, offsets, charges, senders, starts, alpha, False
+        charges / 2, positions, offsets, charges, senders, starts, screening, False
     )
     values = 2 * halves
     return _summed(charges, values, structure_starts), values, slopes
@@ -111,7 +113,7 @@ def _(
     senders: Tensor | None,
     starts: Tensor,
     structure_starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor]:
     kept = torch.contiguous_format
     energies = charges.new_empty(structure_starts.shape[0] - 1, 1)
@@ -123,7 +125,7 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.alpha = inputs
+    *tensors, ctx.screening = inputs
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[2])
     ctx.save_for_backward(*tensors, *output[1:])
@@ -145,7 +147,7 @@ def _differentiate(
     received = weights * charges / 2
     if of_values is not None:
         received = received + of_values
-    found = op.gradients(received, positions, offsets, charges, senders, starts, ctx.alpha, False)
+    found = op.gradients(received, positions, offsets, charges, senders, starts, ctx.screening, False)
     return found[0], None, found[2] + weights * values / 2, None, None, None, None
 
 

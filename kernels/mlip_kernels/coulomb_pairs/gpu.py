@@ -17,11 +17,16 @@ _PAIRS, _RECEIVERS = 64, 4
 
 
 def potential(
-    positions: Tensor, offsets: Tensor | None, charges: Tensor, senders: Tensor | None, starts: Tensor, alpha: float
+    positions: Tensor,
+    offsets: Tensor | None,
+    charges: Tensor,
+    senders: Tensor | None,
+    starts: Tensor,
+    screening: Sequence[float],
 ) -> Tensor:
     """The function of `reference.potential`."""
     result = torch.empty_like(charges, memory_format=torch.contiguous_format)
-    _launch(pair_potential, [positions, offsets, charges], senders, starts, alpha, [result])
+    _launch(pair_potential, [positions, offsets, charges], senders, starts, screening, [result])
     return result
 
 
@@ -32,13 +37,13 @@ def gradients(
     charges: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The function of `reference.gradients`."""
     results = _results(positions, charges, senders, of_offsets_too)
     operands = [received, positions, offsets, charges]
-    _launch(pair_gradients, operands, senders, starts, alpha, results, of_offsets_too=of_offsets_too)
+    _launch(pair_gradients, operands, senders, starts, screening, results, of_offsets_too=of_offsets_too)
     of_positions, of_offsets, of_charges = results
     return of_positions, of_offsets, of_charges
 
@@ -53,7 +58,7 @@ def second(
     charge_changes: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The function of `reference.second`."""
@@ -63,7 +68,7 @@ def second(
         offset_changes = torch.zeros_like(offsets)
     operands = [received, positions, offsets, charges, position_changes, offset_changes, charge_changes]
     results = [of_received, of_positions, of_offsets, of_charges]
-    _launch(pair_second, operands, senders, starts, alpha, results, of_offsets_too=of_offsets_too)
+    _launch(pair_second, operands, senders, starts, screening, results, of_offsets_too=of_offsets_too)
     return of_received, of_positions, of_offsets, of_charges
 
 
@@ -82,19 +87,19 @@ def _launch(
     operands: Sequence[Tensor | None],
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     results: Sequence[Tensor],
     **options: bool,
 ) -> None:
     like = results[-1]
     listed = senders is not None
     places = starts.contiguous() if listed else _tiles(starts)
-    screening = torch.full((1,), alpha, dtype=like.dtype, device=like.device)
+    factors = torch.tensor(screening, dtype=like.dtype, device=like.device)
     # What there is not is not read, so that any pointer will do.
     arrays = [like if each is None else each.contiguous() for each in (*operands, senders)]
     constants = _constants(like.shape[1], listed, like.dtype == torch.float64)
     grid = (len(like) if listed else len(places),)
-    launch(kernel, grid, [*arrays, places, screening, *results], {**constants, **options})
+    launch(kernel, grid, [*arrays, places, factors, *results], {**constants, **options})
 
 
 def _tiles(starts: Tensor) -> Tensor:

@@ -69,28 +69,41 @@ def _store_pairs(result, pair, mask, x, y, z):
 
 
 @triton.jit
-def _radial(square, alpha, coefficients: tl.constexpr):
-    """The functions u, f and h of `reference`; without coefficients those of bare charges.
+def _erfc(x, coefficients: tl.constexpr):
+    """The complementary error function of numbers that are not negative, and exp(-x^2), as in `cpu_erfc`."""
+    decline = tl.exp(-x * x)
+    scale = 1.0 / ((x + 3.75) * (1.0 + 2.0 * x))
+    y = 1.0 - 7.5 * (1.0 + 2.0 * x) * scale
+    total = tl.full(y.shape, coefficients[len(coefficients) - 1], y.dtype)
+    for order in tl.static_range(1, len(coefficients)):
+        total = total * y + coefficients[len(coefficients) - 1 - order]
+    return decline * (x + 3.75) * scale * total, decline
 
-    The complementary error function as in `cpu_erfc`.
-    """
+
+@triton.jit
+def _radial(square, screening, coefficients: tl.constexpr):
+    """The functions u, f and h of `reference`; without coefficients those of bare charges."""
     inverse = 1.0 / tl.sqrt(square)
     if len(coefficients) == 0:
         cube = inverse * inverse * inverse
         return inverse, -cube, 3.0 * cube * inverse * inverse
     else:  # noqa: RET505 (Triton reads one branch only)
-        x = alpha * square * inverse
-        decline = tl.exp(-x * x)
-        scale = 1.0 / ((x + 3.75) * (1.0 + 2.0 * x))
-        y = 1.0 - 7.5 * (1.0 + 2.0 * x) * scale
-        total = tl.full(y.shape, coefficients[len(coefficients) - 1], y.dtype)
-        for order in tl.static_range(1, len(coefficients)):
-            total = total * y + coefficients[len(coefficients) - 1 - order]
-        u = decline * (x + 3.75) * scale * total * inverse
+        alpha, cutoff, width = tl.load(screening), tl.load(screening + 1), tl.load(screening + 2)
+        distance = square * inverse
+        value, decline = _erfc(alpha * distance, coefficients)
+        u = value * inverse
         # 2 / sqrt(pi)
         decline *= 1.1283791670955126 * alpha
         f = -(u + decline) * inverse * inverse
-        return u, f, (2.0 * alpha * alpha * decline - 3.0 * f) * inverse * inverse
+        h = (2.0 * alpha * alpha * decline - 3.0 * f) * inverse * inverse
+        # The factor that ends the list, and the same derivatives of it.
+        place = (distance - cutoff) / width
+        value, slope = _erfc(tl.abs(place), coefficients)
+        end = tl.where(place < 0.0, 1.0 - 0.5 * value, 0.5 * value)
+        # 1 / sqrt(pi)
+        end_f = -0.5641895835477563 / width * slope * inverse
+        end_h = -end_f * (2.0 * place / width + inverse) * inverse
+        return u * end, f * end + u * end_f, h * end + 2.0 * f * end_f + u * end_h
 
 
 @triton.jit
@@ -102,7 +115,6 @@ def pair_potential(
     first, begin, end = _bounds(places, listed)
     receiver = first + tl.arange(0, receivers)
     inside = receiver < (first + 1 if listed else end)
-    alpha = tl.load(screening)
     sums = tl.zeros([receivers, pairs, width], charges.dtype.element_ty)
     for start in range(begin, end, pairs):
         pair = start + tl.arange(0, pairs)
@@ -112,7 +124,7 @@ def pair_potential(
         y = _difference(positions, offsets, receiver, sender, pair, inside, mask, 1, listed)
         z = _difference(positions, offsets, receiver, sender, pair, inside, mask, 2, listed)
         counted = inside[:, None] & mask[None, :] & (listed | (sender[None, :] != receiver[:, None]))
-        u, _, _ = _radial(tl.where(counted, x * x + y * y + z * z, 1.0), alpha, coefficients)
+        u, _, _ = _radial(tl.where(counted, x * x + y * y + z * z, 1.0), screening, coefficients)
         given = _of_channels(charges, sender, mask, channels, width)
         sums += tl.where(counted, u, 0.0)[:, :, None] * given[None, :, :]
     _store_channels(result, receiver, inside, sums, channels, width)
@@ -128,7 +140,6 @@ def pair_gradients(
     first, begin, end = _bounds(places, listed)
     receiver = first + tl.arange(0, receivers)
     inside = receiver < (first + 1 if listed else end)
-    alpha = tl.load(screening)
     own_charges = _of_channels(charges, receiver, inside, channels, width)
     own_received = _of_channels(received, receiver, inside, channels, width)
     sums = tl.zeros([receivers, pairs, width], charges.dtype.element_ty)
@@ -142,7 +153,7 @@ def pair_gradients(
         y = _difference(positions, offsets, receiver, sender, pair, inside, mask, 1, listed)
         z = _difference(positions, offsets, receiver, sender, pair, inside, mask, 2, listed)
         counted = inside[:, None] & mask[None, :] & (listed | (sender[None, :] != receiver[:, None]))
-        u, f, _ = _radial(tl.where(counted, x * x + y * y + z * z, 1.0), alpha, coefficients)
+        u, f, _ = _radial(tl.where(counted, x * x + y * y + z * z, 1.0), screening, coefficients)
         given = _of_channels(received, sender, mask, channels, width)
         sums += tl.where(counted, u, 0.0)[:, :, None] * given[None, :, :]
         forward = _products(own_received, _of_channels(charges, sender, mask, channels, width))
@@ -167,7 +178,6 @@ def pair_second(
     first, begin, end = _bounds(places, listed)
     receiver = first + tl.arange(0, receivers)
     inside = receiver < (first + 1 if listed else end)
-    alpha = tl.load(screening)
     own_charges = _of_channels(charges, receiver, inside, channels, width)
     own_received = _of_channels(received, receiver, inside, channels, width)
     own_changes = _of_channels(charge_changes, receiver, inside, channels, width)
@@ -186,7 +196,7 @@ def pair_second(
         my = _difference(position_changes, offset_changes, receiver, sender, pair, inside, mask, 1, listed)
         mz = _difference(position_changes, offset_changes, receiver, sender, pair, inside, mask, 2, listed)
         counted = inside[:, None] & mask[None, :] & (listed | (sender[None, :] != receiver[:, None]))
-        u, f, h = _radial(tl.where(counted, x * x + y * y + z * z, 1.0), alpha, coefficients)
+        u, f, h = _radial(tl.where(counted, x * x + y * y + z * z, 1.0), screening, coefficients)
         u, f = tl.where(counted, u, 0.0), tl.where(counted, f, 0.0)
         along = x * mx + y * my + z * mz
         bend = tl.where(counted, h * along, 0.0)

@@ -4,6 +4,7 @@ The potential, its gradients and the gradients of these are kernels; derivatives
 pairs.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from mlip_kernels.backends import available_backend, kernels
 from mlip_kernels.coulomb_pairs import reference
+from mlip_kernels.coulomb_pairs.screening import Screening
 from mlip_kernels.operand_types import check_types
 
 
 def screened_potential(
-    positions: Tensor, offsets: Tensor, charges: Tensor, alpha: float, senders: Tensor, starts: Tensor
+    positions: Tensor, offsets: Tensor, charges: Tensor, screening: Screening, senders: Tensor, starts: Tensor
 ) -> Tensor:
-    """Potential of screened charges, summed over a list of pairs: `sum of q_j erfc(alpha r_ij) / r_ij`.
+    """Potential of screened charges, summed over a list of pairs: `sum of q_j u(r_ij)`.
 
     With every pair the list has its reverse, whose offset is the opposite. That holds for changes of offsets too:
     derivatives are right for offsets that are functions of a cell, with which both change.
@@ -27,7 +29,7 @@ def screened_potential(
         positions: Å, float32 or float64 [atoms, 3].
         offsets: What is added to the sender's position, Å [pairs, 3].
         charges: Of the senders, in any unit, [atoms, channels].
-        alpha: Inverse length of the screening, 1/Å.
+        screening: The function u.
         senders: Of each pair, ordered by receiver, int64 [pairs].
         starts: First pair of each receiver, and the number of pairs, int64 [atoms + 1].
 
@@ -38,7 +40,7 @@ def screened_potential(
         ValueError: the operands are not all float32 or all float64.
     """
     check_types(positions, offsets, charges)
-    result: Tensor = potential(positions, offsets, charges, senders, starts, alpha)
+    result: Tensor = potential(positions, offsets, charges, senders, starts, screening)
     return result
 
 
@@ -57,7 +59,7 @@ def direct_potential(positions: Tensor, charges: Tensor, structure_starts: Tenso
         ValueError: the operands are not all float32 or all float64.
     """
     check_types(positions, charges)
-    result: Tensor = potential(positions, None, charges, None, structure_starts, 0.0)
+    result: Tensor = potential(positions, None, charges, None, structure_starts, ())
     return result
 
 
@@ -68,10 +70,15 @@ def implementation(like: Tensor) -> ModuleType:
 
 @torch.library.custom_op("mlip_kernels::coulomb_potential", mutates_args=())
 def potential(
-    positions: Tensor, offsets: Tensor | None, charges: Tensor, senders: Tensor | None, starts: Tensor, alpha: float
+    positions: Tensor,
+    offsets: Tensor | None,
+    charges: Tensor,
+    senders: Tensor | None,
+    starts: Tensor,
+    screening: Sequence[float],
 ) -> Tensor:
     """`reference.potential`."""
-    result: Tensor = implementation(positions).potential(positions, offsets, charges, senders, starts, alpha)
+    result: Tensor = implementation(positions).potential(positions, offsets, charges, senders, starts, screening)
     return result
 
 
@@ -83,12 +90,12 @@ def gradients(
     charges: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.gradients`."""
     result: tuple[Tensor, Tensor, Tensor] = implementation(positions).gradients(
-        received, positions, offsets, charges, senders, starts, alpha, of_offsets_too
+        received, positions, offsets, charges, senders, starts, screening, of_offsets_too
     )
     return result
 
@@ -104,13 +111,13 @@ def second(
     charge_changes: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`reference.second`."""
     operands = received, positions, offsets, charges, position_changes, offset_changes, charge_changes
     result: tuple[Tensor, Tensor, Tensor, Tensor] = implementation(positions).second(
-        *operands, senders, starts, alpha, of_offsets_too
+        *operands, senders, starts, screening, of_offsets_too
     )
     return result
 
@@ -125,7 +132,12 @@ def _new_offsets(positions: Tensor, senders: Tensor | None, wanted: bool) -> Ten
 
 @potential.register_fake
 def _(
-    positions: Tensor, offsets: Tensor | None, charges: Tensor, senders: Tensor | None, starts: Tensor, alpha: float
+    positions: Tensor,
+    offsets: Tensor | None,
+    charges: Tensor,
+    senders: Tensor | None,
+    starts: Tensor,
+    screening: Sequence[float],
 ) -> Tensor:
     return _like(charges)
 
@@ -138,7 +150,7 @@ def _(
     charges: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _like(positions), _new_offsets(positions, senders, of_offsets_too), _like(charges)
@@ -155,7 +167,7 @@ def _(
     charge_changes: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     of_offsets = _new_offsets(positions, senders, of_offsets_too)
@@ -163,19 +175,19 @@ def _(
 
 
 def _keep_potential(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *tensors, ctx.alpha = inputs
+    *tensors, ctx.screening = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *tensors, ctx.alpha, ctx.of_offsets_too = inputs
+    *tensors, ctx.screening, ctx.of_offsets_too = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate_potential(ctx: Any, received: Tensor) -> tuple[Tensor | None, ...]:
     too = ctx.needs_input_grad[1]
-    of_positions, of_offsets, of_charges = gradients(received, *ctx.saved_tensors, ctx.alpha, too)
+    of_positions, of_offsets, of_charges = gradients(received, *ctx.saved_tensors, ctx.screening, too)
     return of_positions, of_offsets if too else None, of_charges, None, None, None
 
 
@@ -189,7 +201,7 @@ def _differentiate_gradients(
         torch.zeros_like(charges) if of_charges is None else of_charges,
     )
     too = ctx.needs_input_grad[2]
-    found = second(received, positions, offsets, charges, *changes, senders, starts, ctx.alpha, too)
+    found = second(received, positions, offsets, charges, *changes, senders, starts, ctx.screening, too)
     return found[0], found[1], found[2] if too else None, found[3], None, None, None, None
 
 
@@ -213,7 +225,7 @@ def _differentiate_second(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor 
         ]
         for run in reference.pair_runs(senders, starts) if pairs else ():
             sources, given = zip(*pairs, strict=True)
-            first = torch.autograd.grad(reference.change(run, ctx.alpha, *inputs), sources, create_graph=True)
+            first = torch.autograd.grad(reference.change(run, ctx.screening, *inputs), sources, create_graph=True)
             found = torch.autograd.grad(first, present, given, create_graph=again, materialize_grads=True)
             totals = [total + part for total, part in zip(totals, found, strict=True)]
     parts = iter(totals)

@@ -4,12 +4,13 @@ All are derivatives of one form, a sum over the pairs (j -> i) with vectors v = 
 
     L = sum of (g_i . q_j) u(|v|),    u(r) = erfc(alpha r) / r,
 
-in which the potential is what multiplies g. Of the radial functions `u`, `f = u' / r` and `h = f' / r` are needed. With
-every pair its reverse is in the sum, so that what a sender gets is gathered over the pairs that it receives.
+in which the potential is what multiplies g, and u has a second factor, of `Screening`, that ends the list. Of the
+radial functions `u`, `f = u' / r` and `h = f' / r` are needed. With every pair its reverse is in the sum, so that what
+a sender gets is gathered over the pairs that it receives.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,24 +67,37 @@ def pair_runs(senders: Tensor | None, starts: Tensor) -> Iterator[PairRun]:
         yield PairRun(begin + receivers[other], begin + sent[other], None)
 
 
-def radial_functions(vectors: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
-    """u, f and h at the lengths of vectors [pairs, 3], each [pairs, 1]."""
-    square = (vectors * vectors).sum(1, keepdim=True)
+def radial_functions(square: Tensor, screening: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """u, f and h at distances whose squares are given; those of a `Screening`, or without one of bare charges."""
     distance = square.sqrt()
+    if not screening:
+        u = 1 / distance
+        return u, -u / square, 3 * u / square**2
+    alpha, cutoff, width = screening
     decline = (2 * alpha / math.sqrt(math.pi)) * torch.exp(-(alpha**2) * square)
     u = torch.erfc(alpha * distance) / distance
     f = -(u + decline) / square
     h = (2 * alpha**2 * decline - 3 * f) / square
-    return u, f, h
+    # The factor that ends the list, and the same derivatives of it.
+    place = (distance - cutoff) / width
+    end = torch.erfc(place) / 2
+    end_f = -torch.exp(-(place**2)) / (math.sqrt(math.pi) * width * distance)
+    end_h = -end_f * (2 * place / width + 1 / distance) / distance
+    return u * end, f * end + u * end_f, h * end + 2 * f * end_f + u * end_h
 
 
 def potential(
-    positions: Tensor, offsets: Tensor | None, charges: Tensor, senders: Tensor | None, starts: Tensor, alpha: float
+    positions: Tensor,
+    offsets: Tensor | None,
+    charges: Tensor,
+    senders: Tensor | None,
+    starts: Tensor,
+    screening: Sequence[float],
 ) -> Tensor:
     """Potential of the charges, [atoms, channels]."""
     result = torch.zeros_like(charges)
     for run in pair_runs(senders, starts):
-        u, _, _ = radial_functions(run.differences(positions, offsets), alpha)
+        u, _, _ = radial_functions(_squares(run.differences(positions, offsets)), screening)
         result.index_add_(0, run.receivers, u * charges[run.senders])
     return result
 
@@ -95,7 +109,7 @@ def gradients(
     charges: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of L, with g = `received`, for positions, offsets ([0, 3] if not wanted) and charges."""
@@ -104,7 +118,7 @@ def gradients(
     for run in pair_runs(senders, starts):
         i, j = run.receivers, run.senders
         vectors = run.differences(positions, offsets)
-        u, f, _ = radial_functions(vectors, alpha)
+        u, f, _ = radial_functions(_squares(vectors), screening)
         forward, back = _products(received, charges, run)
         of_charges.index_add_(0, i, u * received[j])
         of_positions.index_add_(0, i, -(forward + back) * f * vectors)
@@ -123,7 +137,7 @@ def second(
     charge_changes: Tensor,
     senders: Tensor | None,
     starts: Tensor,
-    alpha: float,
+    screening: Sequence[float],
     of_offsets_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the change of L along changes of positions, offsets and charges.
@@ -137,7 +151,7 @@ def second(
         i, j = run.receivers, run.senders
         vectors = run.differences(positions, offsets)
         moved = run.differences(position_changes, offset_changes)
-        u, f, h = radial_functions(vectors, alpha)
+        u, f, h = radial_functions(_squares(vectors), screening)
         along = (vectors * moved).sum(1, keepdim=True)
         stretched = f * along
         forward, back = _products(received, charges, run)
@@ -154,7 +168,7 @@ def second(
 
 def change(
     run: PairRun,
-    alpha: float,
+    screening: Sequence[float],
     received: Tensor,
     positions: Tensor,
     offsets: Tensor | None,
@@ -166,10 +180,15 @@ def change(
     """Change of the part of L of some pairs: `(g_i . q'_j) u + (g_i . q_j) f v . v'`, summed."""
     vectors = run.differences(positions, offsets)
     moved = run.differences(position_changes, offset_changes)
-    u, f, _ = radial_functions(vectors, alpha)
+    u, f, _ = radial_functions(_squares(vectors), screening)
     forward, _ = _products(received, charges, run)
     forward_change, _ = _products(received, charge_changes, run)
     return (forward_change * u + forward * f * (vectors * moved).sum(1, keepdim=True)).sum()
+
+
+def _squares(vectors: Tensor) -> Tensor:
+    """Of the lengths, [pairs, 1]."""
+    return (vectors * vectors).sum(1, keepdim=True)
 
 
 def _products(received: Tensor, charges: Tensor, run: PairRun) -> tuple[Tensor, Tensor]:
