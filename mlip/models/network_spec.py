@@ -301,15 +301,15 @@ def _readout(readout: MLP, row: Row, lanes: int) -> spec.Readout:
     place = row[_INVARIANT]
     weights = [_numpy(weight) / math.sqrt(weight.shape[0]) for weight in readout.weights]
     if len(weights) == 1:
-        output = np.zeros(place.channels)
-        output[place.positions] = weights[0][:, 0]
-        return spec.Readout(place.offset, None, output)
+        outputs = np.zeros((weights[0].shape[1], place.channels))
+        outputs[:, place.positions] = weights[0].T
+        return spec.Readout(place.offset, None, outputs)
     units = weights[0].shape[1]
     hidden = np.zeros((place.channels, _padded(units, lanes)))
     hidden[place.positions, :units] = weights[0]
-    output = np.zeros(hidden.shape[1])
-    output[:units] = weights[1][:, 0] * activation_scale("silu")
-    return spec.Readout(place.offset, hidden, output)
+    outputs = np.zeros((weights[1].shape[1], hidden.shape[1]))
+    outputs[:, :units] = weights[1].T * activation_scale("silu")
+    return spec.Readout(place.offset, hidden, outputs)
 
 
 # Functions of the distance

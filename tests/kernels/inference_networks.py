@@ -23,16 +23,23 @@ Irreps = list[tuple[int, int]]
 
 
 class RandomNetwork:
-    """Makes parts of networks whose channels are multiples of `lanes`, with harmonics up to a degree."""
+    """Makes parts of networks whose channels are multiples of `lanes`, with harmonics up to a degree, and outputs."""
 
-    def __init__(self, lanes: int, l_max: int, seed: int) -> None:
+    def __init__(self, lanes: int, l_max: int, seed: int, outputs: int = 1) -> None:
         self.lanes = lanes
         self.l_max = l_max
+        self.outputs = outputs
         self._generator = np.random.default_rng(seed)
+        self._further = np.random.default_rng(seed + 1000)
 
     def numbers(self, *shape: int) -> NDArray[np.float64]:
         """Normal numbers, divided by the square root of the last dimension but one where there is one."""
         return self._generator.normal(size=shape) / np.sqrt(shape[-2] if len(shape) > 1 else 1.0)
+
+    def readout(self, columns: int) -> NDArray[np.float64]:
+        """Of the energy, and of further outputs."""
+        energy = self.numbers(columns)
+        return np.vstack([energy, self._further.normal(size=(self.outputs - 1, columns))])
 
     def network(self, layers: list[spec.Layer], sent: Irreps, repulsion: spec.PairRepulsion | None) -> spec.Network:
         """Layers with what stands around them; the first takes rows of `sent`."""
@@ -123,7 +130,7 @@ class RandomNetwork:
             out=self.channel_map([(0, channels), (1, channels)], after),
             residual=None if before is None else self.channel_map(before, after, per_element=True),
             residual_constants=self.numbers(ELEMENTS, dim(after)) if before is None else None,
-            readout=spec.Readout(0, None, self.numbers(after[0][1])),
+            readout=spec.Readout(0, None, self.readout(after[0][1])),
             up=None if up is None else self.channel_map(after, up),
         )
 
@@ -153,7 +160,7 @@ class RandomNetwork:
             out=None,
             residual=None if before is None else self.channel_map(before, given, per_element=True),
             residual_constants=self.numbers(ELEMENTS, dim(given)) if before is None else None,
-            readout=spec.Readout(0, self.numbers(scalars, units), self.numbers(units)),
+            readout=spec.Readout(0, self.numbers(scalars, units), self.readout(units)),
             up=None if up is None else self.channel_map(after, up),
         )
 
@@ -184,8 +191,8 @@ def two_layers(lanes: int) -> spec.Network:
 
 
 def three_layers(lanes: int) -> spec.Network:
-    """A gate, and many-body products of which the last have no residual."""
-    make = RandomNetwork(lanes, 1, seed=1)
+    """A gate, and many-body products of which the last have no residual; two further outputs."""
+    make = RandomNetwork(lanes, 1, seed=1, outputs=3)
     sent, features = [(0, lanes)], [(0, 2 * lanes), (1, lanes)]
     up = [(0, lanes), (1, 2 * lanes)]
     middle = make.many_body_layer(up, features, features, up)
@@ -235,3 +242,10 @@ def crystal(atoms: int, seed: int, box: float) -> tuple[NDArray[np.float64], NDA
     starts = np.searchsorted(receivers, np.arange(atoms + 1)).astype(np.int64)
     elements = generator.integers(0, ELEMENTS, atoms)
     return positions, elements, Pairs(starts, senders.astype(np.int64), np.ascontiguousarray(images[numbers]))
+
+
+def one_layer(lanes: int) -> spec.Network:
+    """A gate alone, its readout with hidden units and a further output."""
+    make = RandomNetwork(lanes, 1, seed=2, outputs=2)
+    sent = [(0, lanes)]
+    return make.network([make.gated_layer(sent, None, [(0, 2 * lanes), (1, lanes)], None)], sent, None)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from inference_networks import CUTOFF, crystal, three_layers, two_layers
+from inference_networks import CUTOFF, crystal, one_layer, three_layers, two_layers
 from numpy.typing import NDArray
 
 from mlip_kernels.inference import reference
@@ -22,6 +22,7 @@ ATOMS, BOX = 55, 7.2
 PROGRAMS = [
     "two float64",
     "three float32",
+    "one float64",
     pytest.param("two float32", marks=pytest.mark.slow),
     pytest.param("three float64", marks=pytest.mark.slow),
 ]
@@ -37,16 +38,21 @@ def program(request: pytest.FixtureRequest) -> Iterator[InferenceProgram]:
     previous = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     layers, real = request.param.split()
-    yield built({"two": two_layers, "three": three_layers}[layers], real)
+    yield built({"one": one_layer, "two": two_layers, "three": three_layers}[layers], real)
     torch.set_default_dtype(previous)
+
+
+def respond(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Derivatives of an energy that further outputs make."""
+    return outputs / np.sqrt(1 + np.square(outputs))
 
 
 def compare(
     program: InferenceProgram, positions: NDArray[np.float64], elements: NDArray[np.int64], pairs: Pairs
 ) -> Evaluation:
     """Hold the program's results against those of the definition in float64."""
-    expected = reference.evaluate(program.network, positions, elements, pairs)
-    result = program(positions, elements, pairs)
+    expected = reference.evaluate(program.network, positions, elements, pairs, respond)
+    result = program(positions, elements, pairs, respond)
     tolerance = TOLERANCES[program.real]
     for name in ("energies", "forces", "virial"):
         exact, computed = getattr(expected, name), getattr(result, name)
@@ -63,6 +69,38 @@ def test_energies_forces_and_virial(program: InferenceProgram) -> None:
     assert np.abs(result.energies).min() > 1e-3
     assert np.abs(result.forces[0]).max() == 0.0
     np.testing.assert_allclose(result.forces.sum(0), 0.0, atol=1e-4 * np.abs(result.forces).max())
+
+
+def test_forces_are_those_of_an_energy_that_further_outputs_make(program: InferenceProgram) -> None:
+    if not program.network.further_outputs or program.real == "float32":
+        pytest.skip("there are none, or differences are too coarse")
+    positions, elements, pairs = crystal(12, 5, 5.0)
+    found: list[NDArray[np.float64]] = []
+
+    def keep(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        found.append(outputs)
+        return respond(outputs)
+
+    def energy(places: NDArray[np.float64]) -> float:
+        """Of the network, and what `respond` is the derivative of."""
+        found.clear()
+        of_network = program(places, elements, pairs, keep)
+        return float(of_network.energies.sum() + np.sqrt(1 + np.square(found[0])).sum())
+
+    forces = program(positions, elements, pairs, respond).forces
+    step = 1e-4
+    direction = np.random.default_rng(0).normal(size=positions.shape)
+    slope = (energy(positions + step * direction) - energy(positions - step * direction)) / (2 * step)
+    assert slope == pytest.approx(-(forces * direction).sum(), rel=1e-6)
+
+
+def test_without_a_response_further_outputs_have_no_part(program: InferenceProgram) -> None:
+    given = crystal(12, 5, 5.0)
+    expected, result = reference.evaluate(program.network, *given), program(*given)
+    for name in ("energies", "forces"):
+        exact = getattr(expected, name)
+        atol = TOLERANCES[program.real] * np.abs(exact).max()
+        np.testing.assert_allclose(getattr(result, name), exact, rtol=0.0, atol=atol)
 
 
 @pytest.mark.parametrize("atoms", [1, 2, 3, 24, 25])
@@ -193,7 +231,8 @@ def test_phases_are_timed_by_name_and_add_up(program: InferenceProgram) -> None:
     seconds = program.phase_seconds(*given, repeats=3)
     forward = [f"layer {number} forward" for number in range(1, last)]
     backward = [f"layer {number} backward" for number in range(last - 1, 0, -1)]
-    assert list(seconds) == [*forward, f"layer {last}", *backward]
+    outputs = [f"outputs of layer {last}"] if program.network.further_outputs else []
+    assert list(seconds) == [*forward, *outputs, f"layer {last}", *backward]
     assert all(each >= 0.0 for each in seconds.values())
     assert seconds[f"layer {last}"] > 0.0
     np.testing.assert_array_equal(program(*given).forces, before.forces)

@@ -92,7 +92,7 @@ def test_maps_and_readouts_are_matrix_products(network: Network) -> None:
     block = MapBlock(0, 0, 3, np.ones((4, 16, 24)))
     alone = ChannelMap((block,), 48, 72, per_element=True)
     layer = replace(first, down=alone, message=None, out=None, residual=None, up=None)
-    layer = replace(layer, readout=Readout(0, np.ones((16, 8)), np.ones(8)))
+    layer = replace(layer, readout=Readout(0, np.ones((16, 8)), np.ones((1, 8))))
     counted = counted_of(layer, network)
     assert counted["layer 1 maps"].atom == 2 * (2 * 3 * 16 * 24)  # forward and backward, whatever the elements
     assert counted["layer 1 readout"].atom == 3 * (2 * 16 * 8) + 2 * (2 * 8)

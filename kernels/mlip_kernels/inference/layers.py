@@ -151,7 +151,7 @@ class LayerCode:
                 part.define(code)
 
     def forward(self, space: Space, tile: Tile, rows: "LayerRows", previous: "LayerRows | None") -> None:
-        """From the features sent by the layer before to those that this one sends, and its energies."""
+        """From the features sent by the layer before to those that this one sends."""
         self._convolve(space, tile, rows, previous)
         density = rows["density"]
         messages = density if self.message is None else rows["message"]
@@ -170,10 +170,13 @@ class LayerCode:
             self.out.forward(space, tile, rows["product"], features, add=False)
         if not self.residual_before:
             self._add_residual(space, tile, features, previous)
-        if self.readout is not None:
-            self.readout.forward(space, tile, features, rows["units"])
         if self.up is not None:
             self.up.forward(space, tile, features, rows["sent"], add=False)
+
+    def add_outputs(self, space: Space, tile: Tile, rows: "LayerRows") -> None:
+        """The layer's part of energies and further outputs."""
+        if self.readout is not None:
+            self.readout.forward(space, tile, rows["features"], rows["units"])
 
     def begin_backward(self, space: Space, tile: Tile, rows: "LayerRows", residual: bool) -> None:
         """Gradient of the layer's features from what the layers after it left: a residual's, and of what was sent."""

@@ -13,7 +13,8 @@ ARGUMENTS = (
     "starts", "senders", "elements", "tile_starts", "task_tiles", "group_starts", "groups", "kept", "kept_senders",
     "rows",
     "positions", "offsets", "forces", "virials", "nearest",
-    "weights", "energies", "distances", "directions", "harmonics", "edge_sums", "scratch", "edge_scratch",
+    "weights", "energies", "further", "of_further",
+    "distances", "directions", "harmonics", "edge_sums", "scratch", "edge_scratch",
 )  # fmt: skip
 
 

@@ -1,9 +1,14 @@
 """What an inference program takes and gives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Gives, for further outputs of the atoms, float64 [atoms, outputs], the derivatives for them of an energy that they
+# make.
+Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from dataclasses import fields, is_dataclass
+from enum import Flag, auto
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,7 @@ from mlip_kernels.channelwise_convolution.cpu_plan import ConvolutionPlan
 from mlip_kernels.inference.geometry import Harmonics, emit_edges, emit_forces
 from mlip_kernels.inference.layers import LayerCode, LayerRole, LayerRows
 from mlip_kernels.inference.memory import ARGUMENTS, Arguments, Space, Tile, Weights
-from mlip_kernels.inference.pairs import Evaluation, Pairs
+from mlip_kernels.inference.pairs import Evaluation, Pairs, Response
 from mlip_kernels.inference.repulsion import RepulsionCode
 from mlip_kernels.inference.spec import Network
 from mlip_kernels.simd.code import Code, Index, Indices, RealType
@@ -24,6 +25,14 @@ from mlip_kernels.simd.target import host_target
 
 # Atoms in a tile: what is wide stays in a second-level cache.
 _TILE_ATOMS = 24
+
+
+class _Steps(Flag):
+    """What a phase does of a layer: its rows, its outputs, gradients."""
+
+    ROWS = auto()
+    OUTPUTS = auto()
+    BACKWARD = auto()
 
 
 class InferenceProgram:
@@ -64,16 +73,28 @@ class InferenceProgram:
         """Copies, of other processes too, are built anew: a program holds addresses."""
         return InferenceProgram, (self.network, self.real)
 
-    def __call__(self, positions: NDArray[np.float64], elements: NDArray[np.int64], pairs: Pairs) -> Evaluation:
+    def __call__(
+        self,
+        positions: NDArray[np.float64],
+        elements: NDArray[np.int64],
+        pairs: Pairs,
+        respond: Response | None = None,
+    ) -> Evaluation:
         """Evaluate.
 
         Args:
             positions: Å, float64 [atoms, 3].
             elements: Number of each atom's element, int64 [atoms]. Atoms of one element are best next to each other.
             pairs: The same object as long as atoms, elements and pairs stay the same.
+            respond: For networks with further outputs: what forces and virial have from them besides.
         """
         workspace = self._prepared(positions, elements, pairs)
-        self._program.run(workspace.addresses, workspace.tasks)
+        begun = 0
+        if respond is not None:
+            begun = len(self._layers) if self.network.further_outputs else 0
+            self._program.run(workspace.addresses, workspace.tasks, 0, begun)
+            workspace.of_further[:] = torch.from_numpy(respond(workspace.further.numpy().astype(np.float64)))
+        self._program.run(workspace.addresses, workspace.tasks, begun)
         return Evaluation(
             workspace.energies.numpy().astype(np.float64),
             workspace.forces.sum(0),
@@ -85,7 +106,8 @@ class InferenceProgram:
     def phase_names(self) -> list[str]:
         """What each phase does; layers are counted from 1."""
         last = len(self._layers)
-        forward = [f"layer {number} forward" for number in range(1, last)]
+        outputs = [f"outputs of layer {last}"] if self.network.further_outputs else []
+        forward = [*(f"layer {number} forward" for number in range(1, last)), *outputs]
         return [*forward, f"layer {last}", *(f"layer {number} backward" for number in reversed(range(1, last)))]
 
     def phase_seconds(
@@ -101,7 +123,7 @@ class InferenceProgram:
             for _ in range(repeats):
                 workspace = self._prepared(positions, elements, pairs)
                 start = time.perf_counter()
-                self._program.run(workspace.addresses, workspace.tasks, phases)
+                self._program.run(workspace.addresses, workspace.tasks, 0, phases)
                 seconds.append(time.perf_counter() - start)
             ends.append(float(np.median(seconds)))
         # A short phase may lie below the noise of the two medians.
@@ -121,6 +143,8 @@ class InferenceProgram:
         workspace.forces.fill(0.0)
         workspace.virials.fill(0.0)
         workspace.nearest.fill(np.inf)
+        workspace.further.zero_()
+        workspace.of_further.zero_()
         return workspace
 
     def _new_workspace(self, elements: NDArray[np.int64], pairs: Pairs, tasks: int) -> "_Workspace":
@@ -135,6 +159,7 @@ class InferenceProgram:
             edge_slots=self._edge_slots,
             scratch_columns=sum(layer.scratch_columns for layer in layers),
             edge_scalars=max(layer.edge_scalars for layer in layers),
+            further_outputs=self.network.further_outputs,
             arrays=self._arrays,
         )
 
@@ -142,19 +167,26 @@ class InferenceProgram:
 
     @cached_property
     def _phases(self) -> list[Phase]:
-        """Forward through the layers, the last with its gradients, and back."""
-        last = len(self._layers) - 1
-        forward = [self._phase(number, forward=True, backward=number == last) for number in range(last + 1)]
-        backward = [self._phase(number, forward=False, backward=True) for number in reversed(range(last))]
-        return [*forward, *backward]
+        """Forward through the layers, the last with its gradients, and back.
 
-    def _phase(self, number: int, forward: bool, backward: bool) -> Phase:
+        Gradients that depend on further outputs have to wait for them: rows of the last layer, which a tile keeps in
+        its cache, are then computed once more.
+        """
+        last = len(self._layers) - 1
+        rest = [self._phase(number, _Steps.BACKWARD) for number in reversed(range(last))]
+        if self.network.further_outputs:
+            forward = [self._phase(number, _Steps.ROWS | _Steps.OUTPUTS) for number in range(last + 1)]
+            return [*forward, self._phase(last, _Steps.ROWS | _Steps.BACKWARD), *rest]
+        forward = [self._phase(number, _Steps.ROWS | _Steps.OUTPUTS) for number in range(last)]
+        return [*forward, self._phase(last, _Steps.ROWS | _Steps.OUTPUTS | _Steps.BACKWARD), *rest]
+
+    def _phase(self, number: int, steps: "_Steps") -> Phase:
         def emit(code: Code, given: Indices, task: Index, tasks: Index) -> None:
-            if number == 0 and forward:
+            if number == 0 and _Steps.OUTPUTS in steps:
                 for each in self._layers:
                     each.define(code)
             space = Space(code, Arguments(given, list(self._arrays)), task, tasks)
-            if backward and number:
+            if number and _Steps.BACKWARD in steps:
                 copy = LayerRows(self._layers[number - 1], space, _no_tile(code), self._arrays)
                 size = space.arguments.count("atoms") * self._layers[number - 1].rows["sent"]
                 copy.own_copy("of_sent").clear(size)
@@ -163,19 +195,21 @@ class InferenceProgram:
             with code.loop(own.get(task), own.get(task + 1)) as place:
                 first = tile_starts.get(place)
                 tile = Tile(place, first, tile_starts.get(place + 1) - first)
-                self._emit_tile(space, tile, number, forward, backward)
+                self._emit_tile(space, tile, number, steps)
 
         return emit
 
-    def _emit_tile(self, space: Space, tile: Tile, number: int, forward: bool, backward: bool) -> None:
+    def _emit_tile(self, space: Space, tile: Tile, number: int, steps: "_Steps") -> None:
         layer = self._layers[number]
         rows = LayerRows(layer, space, tile, self._arrays)
         previous = LayerRows(self._layers[number - 1], space, tile, self._arrays) if number else None
-        if number == 0 and forward:
+        if number == 0 and _Steps.OUTPUTS in steps:
             emit_edges(space, self._harmonics, self.network.cutoff, tile, self._edge_slots, self._repulsion)
-        if forward:
+        if _Steps.ROWS in steps:
             layer.forward(space, tile, rows, previous)
-        if backward:
+        if _Steps.OUTPUTS in steps:
+            layer.add_outputs(space, tile, rows)
+        if _Steps.BACKWARD in steps:
             following = self._layers[number + 1] if number + 1 < len(self._layers) else None
             layer.begin_backward(space, tile, rows, residual=following is not None and following.residual is not None)
             layer.backward(space, tile, rows, previous)
@@ -198,6 +232,7 @@ class _Workspace:
         edge_slots: int,
         scratch_columns: int,
         edge_scalars: int,
+        further_outputs: int,
         arrays: dict[str, int],
     ) -> None:
         self.pairs = pairs
@@ -212,6 +247,8 @@ class _Workspace:
         self.virials = np.zeros((tasks, 9))
         self.nearest = np.zeros(tasks)
         self.energies = torch.zeros(atoms, dtype=dtype)
+        self.further = torch.zeros(atoms, further_outputs, dtype=dtype)
+        self.of_further = torch.zeros_like(self.further)
         scratch_size, edge_scratch_size = tile_rows * scratch_columns, degree * edge_scalars
         given: dict[str, int | NDArray[Any] | torch.Tensor] = {
             "atoms": atoms,
@@ -236,6 +273,8 @@ class _Workspace:
             "nearest": self.nearest,
             "weights": weights,
             "energies": self.energies,
+            "further": self.further,
+            "of_further": self.of_further,
             "distances": torch.zeros(count, dtype=dtype),
             "directions": torch.zeros(count * 3, dtype=dtype),
             "harmonics": torch.zeros(count * harmonics, dtype=dtype),

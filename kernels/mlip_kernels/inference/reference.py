@@ -10,7 +10,7 @@ from torch.nn.functional import silu
 from mlip_kernels.channelwise_convolution.reference import ReferenceConvolution
 from mlip_kernels.edges import EdgeTopology
 from mlip_kernels.inference.geometry import Harmonics
-from mlip_kernels.inference.pairs import Evaluation, Pairs
+from mlip_kernels.inference.pairs import Evaluation, Pairs, Response
 from mlip_kernels.inference.spec import ChannelMap, Contraction, Gate, Layer, Network, PairRepulsion, Readout
 from mlip_kernels.radial_table import KnotGrid
 from mlip_kernels.radial_table.reference import interpolate
@@ -20,7 +20,12 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": silu, "tanh": tor
 
 
 def evaluate(
-    network: Network, positions: np.ndarray, elements: np.ndarray, pairs: Pairs, dtype: torch.dtype = torch.float64
+    network: Network,
+    positions: np.ndarray,
+    elements: np.ndarray,
+    pairs: Pairs,
+    respond: Response | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Evaluation:
     """Energies, forces and virial; arguments and result are those of `InferenceProgram.__call__`."""
     receivers = torch.repeat_interleave(torch.arange(len(positions)), torch.tensor(np.diff(pairs.starts)))
@@ -30,8 +35,11 @@ def evaluate(
     near = torch.linalg.vector_norm(vectors, dim=1) < network.cutoff
     vectors = vectors[near].requires_grad_()
     edges = EdgeTopology(senders[near], receivers[near], len(positions))
-    energies = _energies(network, vectors, torch.tensor(elements), edges)
-    (gradient,) = torch.autograd.grad(energies.sum(), vectors, allow_unused=True)
+    energies, further = _outputs(network, vectors, torch.tensor(elements), edges)
+    total = energies.sum()
+    if respond is not None:
+        total = total + (torch.tensor(respond(further.detach().double().numpy())).to(dtype) * further).sum()
+    (gradient,) = torch.autograd.grad(total, vectors, allow_unused=True)
     gradient = torch.zeros_like(vectors) if gradient is None else gradient
     forces = torch.zeros(len(positions), 3, dtype=dtype).index_add(0, edges.receivers, gradient)
     forces = forces.index_add(0, edges.senders, -gradient)
@@ -45,23 +53,23 @@ def evaluate(
     )
 
 
-def _energies(network: Network, vectors: Tensor, elements: Tensor, edges: EdgeTopology) -> Tensor:
-    """Energy of each atom, [atoms]."""
+def _outputs(network: Network, vectors: Tensor, elements: Tensor, edges: EdgeTopology) -> tuple[Tensor, Tensor]:
+    """Energy of each atom, [atoms], and further outputs, [atoms, outputs]."""
     distances = torch.linalg.vector_norm(vectors, dim=1)
     harmonics = _harmonics(Harmonics(network.lifts), vectors / distances[:, None])
     sent = _like(network.features, vectors)[elements]
     features: Tensor | None = None
-    total = vectors.new_zeros(edges.num_nodes)
+    outputs = vectors.new_zeros(edges.num_nodes, 1 + network.further_outputs)
     for layer in network.layers:
         features = _layer(layer, network, sent, features, harmonics, distances, edges, elements)
         if layer.readout is not None:
-            total = total + _readout(layer.readout, features)
+            outputs = outputs + _readout(layer.readout, features)
         if layer.up is not None:
             sent = _mapped(layer.up, features, elements)
-    total = total * _like(network.scales, vectors)[elements]
+    energies = outputs[:, 0] * _like(network.scales, vectors)[elements]
     if network.repulsion is not None:
-        total = total + _repulsion(network.repulsion, network.cutoff, distances, elements, edges)
-    return total
+        energies = energies + _repulsion(network.repulsion, network.cutoff, distances, elements, edges)
+    return energies, outputs[:, 1:]
 
 
 def _layer(
@@ -154,12 +162,12 @@ def _gated(gate: Gate, rows: Tensor) -> Tensor:
 
 
 def _readout(readout: Readout, rows: Tensor) -> Tensor:
-    channels = len(readout.output) if readout.hidden is None else len(readout.hidden)
+    channels = readout.outputs.shape[1] if readout.hidden is None else len(readout.hidden)
     values = rows[:, readout.offset : readout.offset + channels]
     if readout.hidden is not None:
         values = silu(values @ _like(readout.hidden, rows))
-    energies: Tensor = values @ _like(readout.output, rows)
-    return energies
+    outputs: Tensor = values @ _like(readout.outputs, rows).T
+    return outputs
 
 
 def _repulsion(

@@ -99,17 +99,18 @@ class Gate:
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """Energy from the scalars of a row: linear, or with one hidden layer of SiLU units.
+    """Outputs from the scalars of a row: linear, or with one hidden layer of SiLU units.
 
     Attributes:
         offset: First column of the scalars.
         hidden: [channels, units], its columns padded, or None.
-        output: [channels], or [units].
+        outputs: [outputs, channels], or [outputs, units]. The first output is the energy, the same number in all
+            layers that have any.
     """
 
     offset: int
     hidden: Array | None
-    output: Array
+    outputs: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +201,7 @@ class Network:
         spacing: Of the knots, Å.
         lifts: Isometries of degree l + 1 into degree l ⊗ degree 1, for the harmonics.
         features: What the first convolution takes, for each element, [elements, columns].
-        scales: Factor on the network's energy of an atom, for each element.
+        scales: Factor on the network's energy of an atom, for each element; further outputs have none.
         layers: In order.
         repulsion: Added to the scaled energies, or None.
     """
@@ -213,3 +214,8 @@ class Network:
     scales: Array
     layers: tuple[Layer, ...]
     repulsion: PairRepulsion | None
+
+    @property
+    def further_outputs(self) -> int:
+        """Outputs of an atom beside the energy, of which others make energies: charges."""
+        return next(len(layer.readout.outputs) - 1 for layer in self.layers if layer.readout is not None)

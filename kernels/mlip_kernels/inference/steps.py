@@ -1,6 +1,6 @@
 """Emits what a layer does to the rows of a tile, and the gradients: maps of channels, products, gates, readouts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from mlip_kernels.inference.memory import Space, Tile, Weights
 from mlip_kernels.inference.spec import ChannelMap, Contraction, Gate, MapBlock, Readout
-from mlip_kernels.simd.code import Code, Index, Real, Reals
+from mlip_kernels.simd.code import Code, Index, Real, Reals, Vector
 from mlip_kernels.simd.functions import silu, tanh
 from mlip_kernels.simd.matrix import Rows, define_product, multiply
 from mlip_kernels.simd.reduction import lane_sum
@@ -203,12 +203,12 @@ class GateSteps:
 
 
 class ReadoutSteps:
-    """Energy of an atom from scalars of a row, and its gradient."""
+    """Energy and further outputs of an atom from scalars of a row, and their gradients."""
 
     def __init__(self, spec: Readout, scales: int, lanes: int, weights: Weights) -> None:
         self.spec = spec
         self._scales = scales
-        self._output = weights.add(spec.output)
+        self._outputs = [weights.add(output) for output in spec.outputs]
         self._hidden = None if spec.hidden is None else weights.add(spec.hidden)
         self._transposed = None if spec.hidden is None else weights.add(spec.hidden.T)
         self.units = 0 if spec.hidden is None else spec.hidden.shape[1]
@@ -216,7 +216,7 @@ class ReadoutSteps:
     @property
     def channels(self) -> int:
         """Scalars that are read."""
-        return len(self.spec.output) if self.spec.hidden is None else int(self.spec.hidden.shape[0])
+        return int(self.spec.outputs.shape[1] if self.spec.hidden is None else self.spec.hidden.shape[0])
 
     def define(self, code: Code) -> None:
         """Define the matrix products it needs."""
@@ -225,34 +225,41 @@ class ReadoutSteps:
             define_product(code, self.channels)
 
     def forward(self, space: Space, tile: Tile, rows: TileRows, units: TileRows) -> None:
-        """Add the energies, times the factor of each atom's element; `units` is scratch."""
+        """Add the energies, times the factor of each atom's element, and further outputs; `units` is scratch."""
         code = space.code
         if self._hidden is not None:
             left = Rows(rows.values.at(self.spec.offset), rows.dim)
             hidden = space.weights.at(self._hidden)
             multiply(code, left, hidden, Rows(units.values, units.dim), tile.rows, self.channels, self.units)
         energies = space.arguments.reals("energies")
-        output = space.weights.at(self._output)
+        outputs = [space.weights.at(output) for output in self._outputs]
         with code.loop(0, tile.rows) as number:
-            total = code.broadcast(0.0)
-            for place in range(0, len(self.spec.output), code.lanes):
+            totals = [code.broadcast(0.0) for _ in outputs]
+            for place in range(0, self.spec.outputs.shape[1], code.lanes):
                 if self._hidden is None:
                     value = rows.row(number).load(place + self.spec.offset)
                 else:
                     value, _ = silu(units.row(number).load(place))
-                total = code.fused(value, output.load(place), total)
+                totals = [
+                    code.fused(value, output.load(place), total) for output, total in zip(outputs, totals, strict=True)
+                ]
             atom = tile.first + number
-            energies.set(atom, energies.get(atom) + lane_sum(total) * self._scale(space, atom))
+            energies.set(atom, energies.get(atom) + lane_sum(totals[0]) * self._scale(space, atom))
+            further = self._of_atom(space, "further", atom)
+            for column, total in enumerate(totals[1:]):
+                further.set(column, further.get(column) + lane_sum(total))
 
     def backward(self, space: Space, tile: Tile, rows: TileRows, units: TileRows, gradient: TileRows) -> None:
-        """Add the gradient of the energies to that of the rows; `units` is scratch."""
+        """Add the gradient of the energies to that of the rows; `units` is scratch.
+
+        Energies depend on further outputs by the slopes that are given.
+        """
         code = space.code
-        output = space.weights.at(self._output)
         if self._hidden is None or self._transposed is None:
             with code.loop(0, tile.rows) as number:
-                scale = code.broadcast(self._scale(space, tile.first + number))
+                slopes = self._slopes(space, tile.first + number)
                 for place in range(0, self.channels, code.lanes):
-                    gradient.row(number).add(place + self.spec.offset, output.load(place) * scale)
+                    gradient.row(number).add(place + self.spec.offset, self._received(space, slopes, place))
             return
         left = Rows(rows.values.at(self.spec.offset), rows.dim)
         multiply(
@@ -265,15 +272,34 @@ class ReadoutSteps:
             self.units,
         )
         with code.loop(0, tile.rows) as number:
-            scale = code.broadcast(self._scale(space, tile.first + number))
+            slopes = self._slopes(space, tile.first + number)
             for place in range(0, self.units, code.lanes):
                 _, slope = silu(units.row(number).load(place))
-                units.row(number).store(place, slope * output.load(place) * scale)
+                units.row(number).store(place, slope * self._received(space, slopes, place))
         target = Rows(gradient.values.at(self.spec.offset), gradient.dim)
         transposed = space.weights.at(self._transposed)
         multiply(
             code, Rows(units.values, units.dim), transposed, target, tile.rows, self.units, self.channels, add=True
         )
+
+    def _slopes(self, space: Space, atom: Index) -> list[Vector]:
+        """Derivatives of an atom's energy for its outputs."""
+        code, given = space.code, self._of_atom(space, "of_further", atom)
+        further = [given.broadcast(column) for column in range(len(self._outputs) - 1)]
+        return [code.broadcast(self._scale(space, atom)), *further]
+
+    def _received(self, space: Space, slopes: Sequence[Vector], place: int) -> Vector:
+        """Gradient of a vector of what is read, from those of the outputs."""
+        total, *rest = (
+            space.weights.at(output).load(place) * slope for output, slope in zip(self._outputs, slopes, strict=True)
+        )
+        for each in rest:
+            total = total + each
+        return total
+
+    def _of_atom(self, space: Space, name: str, atom: Index) -> Reals:
+        """An atom's row of an array of further outputs."""
+        return space.arguments.reals(name).at(atom * (len(self._outputs) - 1))
 
     def _scale(self, space: Space, atom: Index) -> Real:
         element = space.arguments.indices("elements").get(atom)

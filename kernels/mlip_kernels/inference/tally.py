@@ -99,9 +99,9 @@ def _map(channels: ChannelMap) -> int:
 def _readout(readout: Readout) -> int:
     """With hidden units, their sums are computed again for the gradient."""
     if readout.hidden is None:
-        return 4 * len(readout.output)
+        return 4 * readout.outputs.size
     channels, units = readout.hidden.shape
-    return 6 * channels * units + 4 * units
+    return 6 * channels * units + 4 * readout.outputs.size
 
 
 def _gate(gate: Gate) -> int:

@@ -26,9 +26,9 @@ _SOURCE = '''"""{title}"""
 from numba import njit
 
 
-@njit("void(int64[::1], int64, int64, int64)", nogil=True, error_model="numpy", cache=True)
-def run(arguments, phases, tasks, threads):
-    for phase in range(phases):
+@njit("void(int64[::1], int64, int64, int64, int64)", nogil=True, error_model="numpy", cache=True)
+def run(arguments, first, end, tasks, threads):
+    for phase in range(first, end):
         run_phase(arguments, phase, tasks, threads)
 '''
 
@@ -59,12 +59,12 @@ class Program:
         values = [each.data_ptr() if isinstance(each, Tensor) else each for each in arguments]
         self.run(np.array(values, dtype=np.int64), tasks)
 
-    def run(self, arguments: np.ndarray, tasks: int, phases: int | None = None) -> None:
-        """Run with integers and addresses as they are, int64 [arguments]; so many of the phases, or all."""
-        self._run(arguments, len(self.phases) if phases is None else phases, tasks, usable_threads(tasks))
+    def run(self, arguments: np.ndarray, tasks: int, first: int = 0, end: int | None = None) -> None:
+        """Run with integers and addresses as they are, int64 [arguments]; the phases from `first` up to `end`."""
+        self._run(arguments, first, len(self.phases) if end is None else end, tasks, usable_threads(tasks))
 
 
-def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int, int], None]:
+def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int, int, int], None]:
     """Compile the program, or load what an earlier process compiled."""
     # Asked here for the first time, so that it names the process that programs are loaded in first.
     usable_threads(1)
@@ -84,7 +84,7 @@ def _load(program: Program, key: str) -> Callable[[np.ndarray, int, int, int], N
         except BaseException:
             del sys.modules[name]
             raise
-    run: Callable[[np.ndarray, int, int, int], None] = known.__dict__["run"]
+    run: Callable[[np.ndarray, int, int, int, int], None] = known.__dict__["run"]
     return run
 
 
