@@ -88,7 +88,7 @@ def test_forces_are_those_of_an_energy_that_further_outputs_make(program: Infere
         return float(of_network.energies.sum() + np.sqrt(1 + np.square(found[0])).sum())
 
     forces = program(positions, elements, pairs, respond).forces
-    step = 1e-4
+    step = 1e-6
     direction = np.random.default_rng(0).normal(size=positions.shape)
     slope = (energy(positions + step * direction) - energy(positions - step * direction)) / (2 * step)
     assert slope == pytest.approx(-(forces * direction).sum(), rel=1e-6)
