@@ -6,12 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlip.calculators.prediction import StructurePrediction, has_volume
+from mlip.calculators.prediction import StructurePrediction, has_volume, open_boundaries
 from mlip.calculators.skin import ImageOffsets, Skin
 from mlip.data.neighbours import neighbour_list
 from mlip.data.structures import COINCIDENCE_DISTANCE, Structure
-from mlip.models.compiled import CompiledPotential, make_pairs, stress_from_virial
-from mlip_kernels.inference.pairs import Evaluation, Pairs
+from mlip.errors import StructureError
+from mlip.models.compiled import CompiledPotential, PotentialEvaluation, make_pairs, stress_from_virial
+from mlip.models.compiled_charges import Surroundings
+from mlip_kernels.inference.pairs import Pairs
 
 
 class CompiledEvaluator:
@@ -44,7 +46,8 @@ class CompiledEvaluator:
         if self._threads != torch.get_num_threads() or not self._skin.holds(structure):
             self._build(structure)
         self._offsets.follow(structure.cell)
-        result = self.model.evaluate(structure.positions[self._order], self._elements, self._pairs)
+        prepared = Prepared(structure.positions[self._order], self._elements, self._pairs, self._order)
+        result = _evaluate(self.model, structure, prepared)
         if result.nearest < COINCIDENCE_DISTANCE:
             structure.validate("the structure")  # Raises, naming the atoms.
         return _prediction(structure, result, self._order, stress=True)
@@ -100,15 +103,33 @@ def evaluate_compiled(model: CompiledPotential, structure: Structure, stress: bo
         UnknownElementError: the model does not know an element.
     """
     given = prepare(model, structure)
-    result = model.evaluate(given.positions, given.elements, given.pairs)
-    return _prediction(structure, result, given.order, stress)
+    return _prediction(structure, _evaluate(model, structure, given), given.order, stress)
+
+
+def _evaluate(model: CompiledPotential, structure: Structure, given: Prepared) -> PotentialEvaluation:
+    try:
+        return model.evaluate(given.positions, given.elements, given.pairs, surroundings(structure, given.order))
+    except StructureError:
+        structure.validate("the structure")  # Of coinciding atoms, the numbers here are those of another order.
+        raise
+
+
+def surroundings(structure: Structure, order: NDArray[np.int64]) -> Surroundings:
+    """What the energy of charges depends on beside the atoms, which are in this order."""
+    charges = None if structure.charges is None else structure.charges[order]
+    return Surroundings(structure.cell, structure.pbc, structure.total_charge, charges)
 
 
 def _prediction(
-    structure: Structure, result: Evaluation, order: NDArray[np.int64], stress: bool
+    structure: Structure, result: PotentialEvaluation, order: NDArray[np.int64], stress: bool
 ) -> StructurePrediction:
     """The results with atoms in the structure's order."""
     energies, forces = np.empty_like(result.energies), np.empty_like(result.forces)
     energies[order], forces[order] = result.energies, result.forces
     tensor = stress_from_virial(result.virial, structure.cell) if stress and has_volume(structure) else None
-    return StructurePrediction(structure, float(energies.sum()), energies, forces, tensor)
+    charges = dipole = None
+    if result.charges is not None:
+        charges = np.empty_like(result.charges)
+        charges[order] = result.charges
+        dipole = charges @ structure.positions if open_boundaries(structure) else None
+    return StructurePrediction(structure, float(energies.sum()), energies, forces, tensor, charges, dipole)

@@ -25,8 +25,8 @@ from mlip.electrostatics.sums import CoulombSum, DirectSum, SeparatedSum, in_ord
 from mlip.errors import ConfigError, StructureError
 
 _METHODS = ("auto", "direct", "ewald", "chebyshev_tucker")
-# Total charge, relative to the sum of absolute charges, that counts as none.
-_NEUTRAL = 1e-5
+# Total charge that counts as none: relative to the sum of absolute charges, and whatever these are, e.
+_NEUTRAL, _NOTHING = 1e-5, 1e-10
 # Charges per Å³ of condensed matter, for a plan of an open system whose box is not given.
 _USUAL_DENSITY = 0.1
 _LEAST_EXTENT = 1.0  # Å
@@ -209,7 +209,7 @@ class CoulombSolver:
             return
         charges = structures.charges.detach()
         totals = structures.sum(charges)
-        charged = (totals.abs() > _NEUTRAL * structures.sum(charges.abs())).any(1).tolist()
+        charged = (totals.abs() > _NEUTRAL * structures.sum(charges.abs()) + _NOTHING).any(1).tolist()
         for number, pbc in enumerate(structures.pbc):
             if not charged[number] or not any(pbc):
                 continue

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ from mlip.data.graphs import AtomicGraph, build_graph
 from mlip.data.neighbours import NeighbourList, neighbour_list
 from mlip.data.structures import Structure
 from mlip.errors import ConfigError, UnknownElementError
+from mlip.models.compiled_charges import ChargeResponse, Surroundings
 from mlip.models.mace import Mace
 from mlip.models.prediction import Prediction
 from mlip.nn.contraction import SymmetricContraction
@@ -54,6 +55,17 @@ _PROBE_ATOMS = 14
 _PROBE_CONTACT = 1.4
 # Errors of larger forces count in proportion: atoms of the probe may be far from any that the model has seen.
 _ORDINARY_FORCE = 10.0  # eV/Å
+
+
+@dataclass(frozen=True, eq=False)
+class PotentialEvaluation(Evaluation):
+    """What a compiled potential computes.
+
+    Attributes:
+        charges: e, float64 [atoms]; None if the model has none.
+    """
+
+    charges: NDArray[np.float64] | None = None
 
 
 class CompiledPotential:
@@ -87,6 +99,7 @@ class CompiledPotential:
         self.dtype = model.dtype
         self._element_of_number = model.element_of_atomic_number.numpy()
         self._constants = (model.reference_energies.values + model.shift.double()).numpy()
+        self._long_range = deepcopy(model.long_range)
         exact = _without_kernels(deepcopy(model)).to(torch.float64).eval()
         real: RealType = "float32" if model.dtype == torch.float32 else "float64"
         lanes = host_target().lanes(real)
@@ -130,17 +143,29 @@ class CompiledPotential:
 
         return tile_order(elements, torch.get_num_threads())
 
-    def evaluate(self, positions: NDArray[np.float64], elements: NDArray[np.int64], pairs: Pairs) -> Evaluation:
-        """Energies, reference energies included, forces and virial.
+    def evaluate(
+        self,
+        positions: NDArray[np.float64],
+        elements: NDArray[np.int64],
+        pairs: Pairs,
+        surroundings: Surroundings | None = None,
+    ) -> PotentialEvaluation:
+        """Energies, reference energies included, forces and virial, and charges.
 
         Args:
             positions: Å, float64 [atoms, 3].
             elements: As `element_indices` gives them, int64 [atoms].
             pairs: All pairs nearer than the cutoff, and others: those beyond it are left out. The same object as long
                 as the pairs and elements stay the same.
+            surroundings: For models with charges: the cell, which pairs must agree with, and the total charge.
+
+        Raises:
+            DataError, StructureError: from the electrostatics of `long_range`.
         """
-        result = self.program(positions, elements, pairs)
-        return replace(result, energies=result.energies + self._constants[elements])
+        response = None
+        if self._long_range is not None:
+            response = ChargeResponse(self._long_range, positions, elements, pairs, surroundings or Surroundings())
+        return _evaluation(self.program(positions, elements, pairs, response), self._constants[elements], response)
 
     def __call__(self, graph: AtomicGraph, forces: bool = True, stress: bool = False) -> Prediction:
         """The function of `Potential.forward`, without autograd; structures of a batch one after another."""
@@ -156,15 +181,14 @@ class CompiledPotential:
                 np.ascontiguousarray(graph.edge_offsets[edges].numpy()),
             )
             elements = self.element_indices(graph.atomic_numbers[first:last].numpy())
-            result = self.evaluate(graph.positions[first:last].detach().numpy(), elements, pairs)
-            predictions.append(_prediction(result, graph.cell[number].numpy(), forces, stress))
-        energy, energies, pulls, stresses = zip(*predictions, strict=True)
-        return Prediction(
-            torch.cat(energy),
-            torch.cat(energies),
-            torch.cat(pulls) if forces else None,
-            torch.cat(stresses) if stress else None,
-        )
+            positions, cell = graph.positions[first:last].detach().numpy(), graph.cell[number].numpy()
+            surroundings = Surroundings(
+                cell, graph.pbc[number].numpy(), float(graph.total_charge[number]), graph.charges[first:last].numpy()
+            )
+            result = self.evaluate(positions, elements, pairs, surroundings)
+            predictions.append(_prediction(result, positions, cell, forces, stress))
+        fields = zip(*predictions, strict=True)
+        return Prediction._make(None if parts[0] is None else torch.cat(parts) for parts in fields)
 
 
 def why_not_compiled(model: "Potential") -> str | None:
@@ -173,8 +197,6 @@ def why_not_compiled(model: "Potential") -> str | None:
         return f"the model is on the device '{model.device}' and programs are compiled for the CPU: move it there."
     if available_backend("cpu") != "cpu":
         return "models are compiled by numba, which is not installed or switched off by MLIP_KERNELS: change that."
-    if model.long_range is not None:
-        return "the model has charges ('long_range'), whose energy is not compiled: evaluate it as it is."
     if isinstance(model.network, Mace) and model.network.transform is not None:
         return (
             "the model's radial functions depend on the elements of a pair ('distance_transform'), which is not "
@@ -200,15 +222,38 @@ def _without_kernels(model: "Potential") -> "Potential":
     return model
 
 
+def _evaluation(
+    result: Evaluation, constants: NDArray[np.float64], response: ChargeResponse | None
+) -> PotentialEvaluation:
+    """What a program found, with constants of the atoms and the electrostatics."""
+    energies, forces, virial = result.energies + constants, result.forces, result.virial
+    if response is None:
+        return PotentialEvaluation(energies, forces, virial, result.nearest)
+    return PotentialEvaluation(
+        energies + response.energies,
+        forces + response.forces,
+        virial + response.virial,
+        result.nearest,
+        response.charges,
+    )
+
+
 def _prediction(
-    result: Evaluation, cell: NDArray[np.float64], forces: bool, stress: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    result: PotentialEvaluation,
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    forces: bool,
+    stress: bool,
+) -> Prediction:
     energies = torch.from_numpy(result.energies)
-    return (
+    charges = None if result.charges is None else torch.from_numpy(result.charges)
+    return Prediction(
         energies.sum().reshape(1),
         energies,
         torch.from_numpy(result.forces) if forces else None,
         torch.from_numpy(stress_from_virial(result.virial, cell))[None] if stress else None,
+        charges,
+        None if charges is None else (charges @ torch.from_numpy(positions))[None],
     )
 
 
@@ -285,14 +330,16 @@ class _Measurements:
         structure, exact = self._exact
         elements = self._model.element_indices(torch.tensor(structure.numbers)).numpy()
         near = neighbour_list(structure.positions, structure.cell, structure.pbc, self._model.cutoff)
-        tabulated = reference.evaluate(
-            describe(self._model, intervals, lanes=1),
-            structure.positions,
-            elements,
-            make_pairs(near, structure.cell, len(elements)),
-        )
+        pairs = make_pairs(near, structure.cell, len(elements))
+        response = None
+        if self._model.long_range is not None:
+            around = Surroundings(charges=structure.charges)
+            response = ChargeResponse(self._model.long_range, structure.positions, elements, pairs, around)
+        network = describe(self._model, intervals, lanes=1)
+        tabulated = reference.evaluate(network, structure.positions, elements, pairs, response)
+        forces = tabulated.forces if response is None else tabulated.forces + response.forces
         excess = max(1.0, float(np.abs(exact).max()) / _ORDINARY_FORCE)
-        return float(np.abs(tabulated.forces - exact).max()) / excess
+        return float(np.abs(forces - exact).max()) / excess
 
     @cached_property
     def _exact(self) -> tuple[Structure, NDArray[np.float64]]:
@@ -328,7 +375,8 @@ def _probe(symbols: list[str]) -> Structure:
         if (np.linalg.norm(positions - place, axis=1) >= contacts).all():
             positions = np.vstack([positions, place])
             ball = max(0.0, ball - 0.5)
-    return Structure(numbers=numbers, positions=positions, cell=np.zeros((3, 3)), pbc=np.zeros(3, dtype=bool))
+    # Models of given charges want some; they do not matter to tables.
+    return Structure(numbers, positions, charges=np.zeros(_PROBE_ATOMS))
 
 
 def make_pairs(neighbours: NeighbourList, cell: NDArray[np.float64], atoms: int) -> Pairs:

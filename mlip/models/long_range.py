@@ -11,7 +11,6 @@ import ase.data
 import torch
 from torch import Tensor, nn
 
-from mlip.data.graphs import AtomicGraph
 from mlip.electrostatics import CoulombSolver
 from mlip.electrostatics.equilibration import (
     EquilibrationProblem,
@@ -199,13 +198,23 @@ class LongRange(nn.Module):
         return self.largest_width * self.width_logits.to(torch.float64).sigmoid()[elements]
 
 
+class ChargedSites(NamedTuple):
+    """Structures as they are given: fields of the same names of `ChargedSystem`."""
+
+    positions: Tensor
+    cell: Tensor
+    pbc: Tensor
+    total_charge: Tensor
+    given_charges: Tensor
+
+
 def charged_system(
-    graph: AtomicGraph, structures: Tensor, vectors: Tensor, edges: EdgeTopology, elements: Tensor, stress: bool
+    sites: ChargedSites, structures: Tensor, vectors: Tensor, edges: EdgeTopology, elements: Tensor, stress: bool
 ) -> tuple[ChargedSystem, list[Tensor]]:
-    """The atoms of a graph, and what their energy depends on beside the edge vectors: positions, a strain of zero.
+    """The atoms of structures, and what their energy depends on beside edge vectors: positions, a strain of zero.
 
     Args:
-        graph: The structures.
+        sites: The structures.
         structures: Structure of each atom, int64 [atoms].
         vectors: Of the edges, Å, float64 [edges, 3].
         edges: Senders and receivers.
@@ -213,17 +222,17 @@ def charged_system(
         stress: Whether there is to be a strain, [structures, 3, 3].
     """
     # A copy, since edge vectors depend on the positions themselves.
-    positions, cell = graph.positions.clone(), graph.cell
+    positions, cell = sites.positions.clone(), sites.cell
     if torch.is_grad_enabled() and not positions.requires_grad:
         positions.requires_grad_()
-    sites, variables = positions, [positions]
+    places, variables = positions, [positions]
     if stress:
         strain = torch.zeros_like(cell).requires_grad_(torch.is_grad_enabled())
         symmetric = 0.5 * (strain + strain.transpose(1, 2))
-        sites = positions + (positions[:, None, :] @ symmetric[structures])[:, 0]
+        places = positions + (positions[:, None, :] @ symmetric[structures])[:, 0]
         cell = cell + cell @ symmetric
         variables.append(strain)
     system = ChargedSystem(
-        sites, cell, graph.pbc, structures, vectors, edges, elements, graph.total_charge, graph.charges
+        places, cell, sites.pbc, structures, vectors, edges, elements, sites.total_charge, sites.given_charges
     )
     return system, variables

@@ -10,7 +10,7 @@ from mlip.data.graphs import AtomicGraph
 from mlip.errors import ConfigError, UnknownElementError
 from mlip.models.config import MaceConfig, NequIPConfig
 from mlip.models.element_values import ElementValues
-from mlip.models.long_range import LongRange, charged_system
+from mlip.models.long_range import ChargedSites, LongRange, charged_system
 from mlip.models.network import Network
 from mlip.models.prediction import Prediction
 from mlip.nn import ElementGroups, ZBLRepulsion
@@ -143,7 +143,8 @@ class Potential(nn.Module):
             energies = self._energies(outputs[:, 0], vectors, edges, groups.elements)
             variables, charges, dipole, total_charge = [vectors], None, None, None
             if self.long_range is not None:
-                system, places = charged_system(graph, structures, vectors, edges, groups.elements, stress)
+                sites = ChargedSites(graph.positions, graph.cell, graph.pbc, graph.total_charge, graph.charges)
+                system, places = charged_system(sites, structures, vectors, edges, groups.elements, stress)
                 electrostatics = self.long_range(outputs[:, 1:], system)
                 charges, total_charge = electrostatics.charges, electrostatics.total_charge
                 energies = energies + electrostatics.energies

@@ -88,6 +88,8 @@ def test_charged_cells_warn_once() -> None:
         warnings.simplefilter("error")
         solver(positions, charges, SKEWED, True)
         CoulombSolver()(positions, charges)
+        # Rounding, of charges that are next to none, is no charge.
+        CoulombSolver()(positions, 1e-20 * charges, SKEWED, True)
 
 
 def test_methods_that_do_not_suit() -> None:
