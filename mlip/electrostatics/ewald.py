@@ -6,6 +6,7 @@ is for small periodic cells, and to check others.
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,21 +43,22 @@ class EwaldSum:
     def energies(self) -> Tensor:
         """Long-range energy with self energy and background, eV [1, channels]."""
         charges, alpha = self.structures.charges, self.separation.alpha
-        cosines, sines, weights = self._waves()
+        cosines, sines, weights = self._waves
         factors = (cosines @ charges).square() + (sines @ charges).square()
         energies = weights @ factors / 2 - alpha / math.sqrt(math.pi) * charges.square().sum(0)
         energies = energies - self._background() / 2 * charges.sum(0).square()
         return COULOMB_CONSTANT * energies[None]
 
-    def potentials(self) -> Tensor:
-        """Long-range potentials at the charges, less their own, V [N, channels]."""
-        charges, alpha = self.structures.charges, self.separation.alpha
-        cosines, sines, weights = self._waves()
+    def potentials_of(self, charges: Tensor) -> Tensor:
+        """Long-range potentials of charges at the structure's places, less their own, V [N, channels]."""
+        alpha = self.separation.alpha
+        cosines, sines, weights = self._waves
         column = weights[:, None]
         values = cosines.T @ (column * (cosines @ charges)) + sines.T @ (column * (sines @ charges))
         values = values - 2 * alpha / math.sqrt(math.pi) * charges - self._background() * charges.sum(0)
         return COULOMB_CONSTANT * values
 
+    @cached_property
     def _waves(self) -> tuple[Tensor, Tensor, Tensor]:
         """cos k·r and sin k·r [waves, N] for one of each ±k, and the kernel with both, [waves]."""
         positions = self.structures.positions

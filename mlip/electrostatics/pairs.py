@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from vesin import NeighborList
 
 from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.inputs import ChargedStructures, coincidence
-from mlip_kernels.coulomb_pairs import Screening, screened_energies
+from mlip_kernels.coulomb_pairs import Screening, screened_energies, screened_potential
 
 _LEAST_DISTANCE = 1e-6  # Å
 SKIN = 0.3  # Å
@@ -73,16 +74,48 @@ def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
     )
 
 
-def short_range_sums(structures: ChargedStructures, pairs: PairList, screening: Screening) -> tuple[Tensor, Tensor]:
-    """Energies, eV [structures, channels], and potentials, V [N, channels], of screened charges over the pairs."""
-    positions, charges = structures.positions, structures.charges
-    offsets = pairs.offsets.to(positions)
-    if structures.cells.requires_grad and pairs.shifts is not None:
-        offsets = _in_space(pairs.shifts.to(positions), structures.cells, pairs.counts)
-    energies, potentials = screened_energies(
-        positions, offsets, charges, screening, pairs.senders, pairs.starts, structures.starts
-    )
-    return COULOMB_CONSTANT * energies, COULOMB_CONSTANT * potentials
+@dataclass(frozen=True)
+class ShortRangeSum:
+    """Screened charges of structures over their pairs.
+
+    Attributes:
+        structures: The structures.
+        pairs: All that count.
+        screening: The potential of a unit charge.
+    """
+
+    structures: ChargedStructures
+    pairs: PairList
+    screening: Screening
+
+    @cached_property
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """Energies, eV [structures, channels], and potentials, V [N, channels]."""
+        structures, pairs = self.structures, self.pairs
+        energies, potentials = screened_energies(
+            structures.positions,
+            self._offsets,
+            structures.charges,
+            self.screening,
+            pairs.senders,
+            pairs.starts,
+            structures.starts,
+        )
+        return COULOMB_CONSTANT * energies, COULOMB_CONSTANT * potentials
+
+    def potentials_of(self, charges: Tensor) -> Tensor:
+        """Potentials, V [N, channels], of other charges at the same places."""
+        pairs = self.pairs
+        return COULOMB_CONSTANT * screened_potential(
+            self.structures.positions, self._offsets, charges, self.screening, pairs.senders, pairs.starts
+        )
+
+    @cached_property
+    def _offsets(self) -> Tensor:
+        cells, pairs = self.structures.cells, self.pairs
+        if cells.requires_grad and pairs.shifts is not None:
+            return _in_space(pairs.shifts.to(cells), cells, pairs.counts)
+        return pairs.offsets.to(cells)
 
 
 def _in_space(shifts: Tensor, cells: Tensor, counts: Tensor) -> Tensor:

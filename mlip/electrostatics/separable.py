@@ -7,6 +7,7 @@ derivatives of this energy, however coarse the basis.
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -54,26 +55,27 @@ class SeparableSum:
     def energies(self) -> Tensor:
         """Long-range energies with self energy and background, eV [structures, channels]."""
         structures = self.structures
-        energies = quadratic_energy(self.kernel, self._moments())
+        energies = quadratic_energy(self.kernel, self._moments(structures.charges))
         energies = energies - self.alpha / math.sqrt(math.pi) * structures.sum(structures.charges.square())
         background = self._background()
         if background is not None:
             energies = energies - background / 2 * structures.sum(structures.charges).square()
         return COULOMB_CONSTANT * energies
 
-    def potentials(self) -> Tensor:
-        """Long-range potentials at the charges, less their own, V [N, channels]."""
+    def potentials_of(self, charges: Tensor) -> Tensor:
+        """Long-range potentials of charges at the structures' places, less their own, V [N, channels]."""
         structures = self.structures
-        values = separable_evaluation(self.coefficients(), *self._factors(structures.positions), structures.starts)
-        values = values - 2 * self.alpha / math.sqrt(math.pi) * structures.charges
+        coefficients = apply_kernel(self.kernel, self._moments(charges))
+        values = separable_evaluation(coefficients, *self._own_factors, structures.starts)
+        values = values - 2 * self.alpha / math.sqrt(math.pi) * charges
         background = self._background()
         if background is not None:
-            values = values - (background * structures.sum(structures.charges)).index_select(0, structures.batch)
+            values = values - (background * structures.sum(charges)).index_select(0, structures.batch)
         return COULOMB_CONSTANT * values
 
     def coefficients(self) -> Tensor:
         """Of the long-range potential in the bases, e/Å [structures, channels, rank, rank, rank]."""
-        return apply_kernel(self.kernel, self._moments())
+        return apply_kernel(self.kernel, self._moments(self.structures.charges))
 
     def values(self, coefficients: Tensor, points: Tensor) -> Tensor:
         """Long-range potential of the one structure at points in Å [points, 3], e/Å [points, channels]."""
@@ -93,9 +95,12 @@ class SeparableSum:
         )
         return x, y, z
 
-    def _moments(self) -> Tensor:
-        structures = self.structures
-        return separable_moments(structures.charges, *self._factors(structures.positions), structures.starts)
+    @cached_property
+    def _own_factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self._factors(self.structures.positions)
+
+    def _moments(self, charges: Tensor) -> Tensor:
+        return separable_moments(charges, *self._own_factors, self.structures.starts)
 
     def _background(self) -> Tensor | None:
         """Potential of the uniform charge that makes periodic cells neutral, per charge, 1/Å [structures, 1]."""

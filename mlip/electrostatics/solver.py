@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from mlip.electrostatics.expansions import Expansions
 from mlip.electrostatics.fields import PointField
 from mlip.electrostatics.frame import frame_of
 from mlip.electrostatics.inputs import OPEN, ChargedStructures, check_distances, read_inputs, text_of
-from mlip.electrostatics.pairs import KeptPairs, short_range_sums
+from mlip.electrostatics.pairs import KeptPairs, ShortRangeSum
 from mlip.electrostatics.plan import Plan
 from mlip.electrostatics.planning import Planner
 from mlip.electrostatics.result import CoulombResult
@@ -107,25 +107,42 @@ class CoulombSolver:
         """
         structures = read_inputs(positions, charges, cell, pbc, batch, excluded_pairs)
         self._check_charges(structures)
-        plans = tuple(self._planner.plan(size) for size in _sizes_of(structures))
-        groups: dict[tuple[str, float | None], list[int]] = {}
-        for number, plan in enumerate(plans):
-            groups.setdefault((plan.method, plan.cutoff), []).append(number)
-        sums = [self._sum_of(structures.subset(numbers), *how) for how, numbers in groups.items()]
-        short, long = _joined(sums, list(groups.values()))
+        plans, sums, groups = self._sums_of(structures)
+        short, long = _joined(sums, groups)
         long = long - structures.sum(structures.charges * excluded_potentials(structures)) / 2
         self._last, self._fields = structures.detached(), {}
         used = {
             number: each.described(plans[number], place)
-            for numbers, each in zip(groups.values(), sums, strict=True)
+            for numbers, each in zip(groups, sums, strict=True)
             for place, number in enumerate(numbers)
         }
         return CoulombResult(
             short_range=structures.shaped(short),
             long_range=structures.shaped(long),
             plans=tuple(used[number] for number in range(structures.count)),
-            evaluate_potential=lambda: structures.shaped(_potentials(structures, sums, list(groups.values()))),
+            evaluate_potential=lambda: structures.shaped(_potentials(structures, sums, groups)),
         )
+
+    def operator(
+        self, positions: Tensor, cell: Any = None, pbc: Any = None, batch: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Potentials, V [N], as a function of the charges, e [N], at places that stay; without gradients.
+
+        It is for iterations: what depends on the places alone is computed once. Arguments and errors are those of a
+        call, but that charged structures may have infinite energy.
+        """
+        structures = read_inputs(positions.detach(), torch.zeros_like(positions[:, 0]), cell, pbc, batch, None)
+        _, sums, groups = self._sums_of(structures)
+        atoms = [structures.atoms(numbers) for numbers in groups]
+
+        def potentials(charges: Tensor) -> Tensor:
+            rows = charges.detach().to(structures.positions)[:, None]
+            if len(sums) == 1:
+                return sums[0].potentials_of(rows)[:, 0]
+            parts = [each.potentials_of(rows[own]) for each, own in zip(sums, atoms, strict=True)]
+            return in_order(torch.cat(parts), torch.cat(atoms))[:, 0]
+
+        return potentials
 
     def plan(self, cell: Any, pbc: Any, n: int) -> Plan:
         """How a structure of n charges would be computed.
@@ -189,6 +206,15 @@ class CoulombSolver:
             self._fields[number] = PointField(structure, separated, self._expansions)
         return self._last, self._fields[number], points.detach().to(self._last.positions)
 
+    def _sums_of(self, structures: ChargedStructures) -> tuple[tuple[Plan, ...], list[CoulombSum], list[list[int]]]:
+        """Plans of all structures, the sums of those that are computed alike, and the numbers of these."""
+        plans = tuple(self._planner.plan(size) for size in _sizes_of(structures))
+        groups: dict[tuple[str, float | None], list[int]] = {}
+        for number, plan in enumerate(plans):
+            groups.setdefault((plan.method, plan.cutoff), []).append(number)
+        sums = [self._sum_of(structures.subset(numbers), *how) for how, numbers in groups.items()]
+        return plans, sums, list(groups.values())
+
     def _sum_of(self, structures: ChargedStructures, method: str, cutoff: float | None) -> CoulombSum:
         """The sum of structures that are computed alike."""
         if cutoff is None:
@@ -196,7 +222,7 @@ class CoulombSolver:
             return DirectSum(structures)
         separated = separation(self.tolerance, cutoff)
         screening = separated.screening
-        near = short_range_sums(structures, self._pairs.pairs(structures, screening.reach), screening)
+        near = ShortRangeSum(structures, self._pairs.pairs(structures, screening.reach), screening)
         if method == "ewald":
             alone = [structures.subset([number]) for number in range(structures.count)]
             ewalds = [EwaldSum(each, frame_of(each.cells[0], each.pbc[0]), separated) for each in alone]

@@ -8,8 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mlip.electrostatics.direct import direct_sums
+from mlip.electrostatics.direct import direct_potentials, direct_sums
 from mlip.electrostatics.inputs import ChargedStructures
+from mlip.electrostatics.pairs import ShortRangeSum
 from mlip.electrostatics.plan import Plan
 
 
@@ -20,8 +21,8 @@ class LongRangeSum(Protocol):
         """eV [structures, channels]."""
         ...
 
-    def potentials(self) -> Tensor:
-        """V [N, channels]."""
+    def potentials_of(self, charges: Tensor) -> Tensor:
+        """V [N, channels], of charges at the places of the structures' own."""
         ...
 
     def described(self, plan: Plan) -> Plan:
@@ -38,6 +39,10 @@ class CoulombSum(Protocol):
 
     def potentials(self) -> Tensor:
         """V [N, channels]."""
+        ...
+
+    def potentials_of(self, charges: Tensor) -> Tensor:
+        """The same of other charges at the same places."""
         ...
 
     def described(self, plan: Plan, number: int) -> Plan:
@@ -60,6 +65,10 @@ class DirectSum:
         """V [N, channels]."""
         return self._sums[1]
 
+    def potentials_of(self, charges: Tensor) -> Tensor:
+        """The same of other charges at the same places."""
+        return direct_potentials(self.structures, charges)
+
     def described(self, plan: Plan, number: int) -> Plan:
         """The plan."""
         return plan
@@ -75,17 +84,17 @@ class SeparatedSum:
 
     Attributes:
         structures: The structures.
-        near: Energies, eV [structures, channels], and potentials, V [N, channels], of the short-range part.
+        near: The short-range part.
         far: Sums of the long-range part, each with the numbers of its structures.
     """
 
     structures: ChargedStructures
-    near: tuple[Tensor, Tensor]
+    near: ShortRangeSum
     far: Sequence[tuple[list[int], LongRangeSum]]
 
     def energies(self) -> tuple[Tensor, Tensor]:
         """Short range and long range, eV [structures, channels]."""
-        short, _ = self.near
+        short, _ = self.near.sums
         if len(self.far) == 1:
             return short, self.far[0][1].energies()
         numbers = [number for part, _ in self.far for number in part]
@@ -93,10 +102,18 @@ class SeparatedSum:
 
     def potentials(self) -> Tensor:
         """V [N, channels]."""
+        return self.near.sums[1] + self._far_potentials(self.structures.charges)
+
+    def potentials_of(self, charges: Tensor) -> Tensor:
+        """The same of other charges at the same places."""
+        return self.near.potentials_of(charges) + self._far_potentials(charges)
+
+    def _far_potentials(self, charges: Tensor) -> Tensor:
         if len(self.far) == 1:
-            return self.near[1] + self.far[0][1].potentials()
-        atoms = torch.cat([self.structures.atoms(part) for part, _ in self.far])
-        return self.near[1] + in_order(torch.cat([part.potentials() for _, part in self.far]), atoms)
+            return self.far[0][1].potentials_of(charges)
+        atoms = [self.structures.atoms(numbers) for numbers, _ in self.far]
+        parts = [part.potentials_of(charges[own]) for (_, part), own in zip(self.far, atoms, strict=True)]
+        return in_order(torch.cat(parts), torch.cat(atoms))
 
     def described(self, plan: Plan, number: int) -> Plan:
         """The plan of a structure with the bases that are used."""

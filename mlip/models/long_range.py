@@ -171,10 +171,11 @@ class LongRange(nn.Module):
         with torch.no_grad():
             damping = self._damping(system)
             diagonal = hardness + self_potential(torch.ones_like(hardness), damping.widths)
+            potentials = self.solver.operator(system.positions, system.cell, system.pbc, system.structures)
 
         def operator(charges: Tensor) -> Tensor:
             with torch.no_grad():
-                return hardness * charges + self._potential(charges, system, damping)
+                return hardness * charges + potentials(charges) + damping.potential(charges)
 
         return EquilibrationProblem(operator, diagonal, system.structures, len(system.total_charge))
 

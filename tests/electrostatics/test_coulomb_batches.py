@@ -56,6 +56,24 @@ def test_a_batch_is_its_structures_one_by_one(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_the_operator_gives_the_potentials_of_any_charges(method: str) -> None:
+    solver = CoulombSolver(1e-8, 5.0, method)  # type: ignore[arg-type]
+    given = batch_of_all()
+    charges = given.pop("charges")
+    potentials = solver.operator(**given)
+    for factor in (1.0, -2.0):
+        expected = solver(charges=factor * charges, **given).potential
+        torch.testing.assert_close(potentials(factor * charges), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_operator_of_ewald() -> None:
+    positions, charges, cell, _ = STRUCTURES[0]
+    solver = CoulombSolver(1e-6, 5.0, "ewald")
+    found = solver.operator(positions, cell)(charges)
+    torch.testing.assert_close(found, solver(positions, charges, cell).potential, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_channels_are_systems_of_their_own(method: str) -> None:
     solver = CoulombSolver(1e-6, 5.0, method)  # type: ignore[arg-type]
     batch = batch_of_all()
