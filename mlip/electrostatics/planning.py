@@ -15,7 +15,7 @@ from mlip.electrostatics.costs import (
     separable_cost,
     short_range_cost,
 )
-from mlip.electrostatics.inputs import text_of
+from mlip.electrostatics.inputs import Periodicity, text_of
 from mlip.electrostatics.plan import Method, Plan
 from mlip.electrostatics.separation import Separation, separation
 from mlip.errors import StructureError
@@ -25,6 +25,7 @@ _CUTOFFS = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0, 17.0, 20.0)
 _GIB = 2**30
 _ROUNDING = 1e-15
 _MOST_KEPT = 1000
+_ABOUT = 1.25
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,20 @@ class Candidate:
         return Cost(near.flops + far.flops, near.seconds + far.seconds, near.memory_bytes + far.memory_bytes)
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """What was chosen for a size, and why."""
+
+    size: SystemSize
+    candidate: Candidate
+    reason: str
+
+    def suits(self, size: SystemSize) -> bool:
+        """Whether another size has about the same lengths."""
+        ratios = [first / second for first, second in zip(self.size.lengths, size.lengths, strict=True)]
+        return all(1 / _ABOUT < ratio < _ABOUT for ratio in ratios)
+
+
 class Planner:
     """Chooses how structures are computed."""
 
@@ -52,21 +67,25 @@ class Planner:
         self.cutoff = cutoff
         self.method = method
         self.memory = memory
-        self._chosen: dict[SystemSize, tuple[Candidate, str]] = {}
+        self._chosen: dict[tuple[Periodicity, int, int], list[_Choice]] = {}
 
     def plan(self, size: SystemSize) -> Plan:
-        """The cheapest way that is allowed.
+        """The cheapest way that is allowed, or that of an earlier structure of about the same size.
+
+        With another way the energy changes by some part of the tolerance, and in dynamics it must not do so whenever a
+        size passes a border.
 
         Raises:
             StructureError: the method asked for does not suit the structure, or all ways take too much memory.
         """
-        rounded = _rounded(size)
-        if rounded not in self._chosen:
-            if len(self._chosen) > _MOST_KEPT:
-                self._chosen.clear()
-            self._chosen[rounded] = self._choose(rounded)
-        candidate, reason = self._chosen[rounded]
-        return self._plan_of(size, candidate, reason)
+        if len(self._chosen) > _MOST_KEPT:
+            self._chosen.clear()
+        known = self._chosen.setdefault((size.pbc, size.charges, size.channels), [])
+        choice = next((each for each in known if each.suits(size)), None)
+        if choice is None:
+            choice = _Choice(size, *self._choose(size))
+            known.append(choice)
+        return self._plan_of(size, choice.candidate, choice.reason)
 
     def _choose(self, size: SystemSize) -> tuple[Candidate, str]:
         """The way for a size, and why."""
@@ -141,13 +160,3 @@ class Planner:
             flops=cost.flops,
             seconds=cost.seconds,
         )
-
-
-def _rounded(size: SystemSize) -> SystemSize:
-    """Sizes in steps of an eighth, so that the choice does not follow every motion of charges."""
-
-    def step(value: float) -> float:
-        return 2.0 ** (math.ceil(8 * math.log2(max(value, 1.0))) / 8)
-
-    first, second, third = (step(length) for length in size.lengths)
-    return SystemSize(size.pbc, size.charges, size.channels, (first, second, third), step(size.volume))

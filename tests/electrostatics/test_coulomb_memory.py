@@ -94,3 +94,15 @@ def test_boxes_have_room_and_are_kept() -> None:
     assert not box.suits(0.0, 10.0)
     # Lengths come from a coarse scale, so that bases serve again.
     assert len({interval(0.0, 20.0 + 0.01 * step).length for step in range(100)}) <= 3
+
+
+def test_the_choice_does_not_follow_a_size_that_changes_little() -> None:
+    solver = CoulombSolver(1e-4, cutoff=None)
+    first = solver.plan(22 * torch.eye(3), True, 1000)
+    for size in (19.0, 26.0):
+        again = solver.plan(size * torch.eye(3), True, 1000)
+        assert again.cutoff == first.cutoff
+        assert again.degrees != first.degrees
+        # A solver that has not seen the other size does better.
+        assert CoulombSolver(1e-4, cutoff=None).plan(size * torch.eye(3), True, 1000).cutoff != first.cutoff
+    assert solver.plan(50 * torch.eye(3), True, 1000).cutoff != first.cutoff
