@@ -11,7 +11,7 @@ from mlip.electrostatics.separation import Separation
 # Measured in float64 on one thread of a server CPU with AVX-512; only their ratios decide.
 _SECONDS_PER_DIRECT_PAIR = 5.5e-10
 _SECONDS_PER_SCREENED_PAIR = 1.1e-8
-_SECONDS_PER_LISTED_PAIR = 1e-7
+_SECONDS_PER_LISTED_PAIR = 1.8e-8
 _SECONDS_PER_FLOP = 3e-11
 # Kernels of open directions are products of matrices that are small for the processor up to about this size.
 _SMALL_RANK = 40.0
@@ -23,7 +23,7 @@ _SECONDS_PER_EWALD_CALL = 2e-3
 _SECONDS_PER_PERIODIC_CALL = 3.5e-3
 _SECONDS_PER_OPEN_CALL = 9e-3
 # In dynamics a list serves for about so many steps.
-_STEPS_PER_LIST = 20
+_STEPS_PER_LIST = 10
 
 
 @dataclass(frozen=True)

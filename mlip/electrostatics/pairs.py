@@ -1,18 +1,20 @@
-"""The short-range part: pairs of charges nearer than the cutoff, found by vesin."""
+"""The short-range part: pairs of charges nearer than the cutoff."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from vesin import NeighborList
 
 from mlip.electrostatics.constants import COULOMB_CONSTANT
 from mlip.electrostatics.inputs import ChargedStructures, coincidence
 from mlip_kernels.coulomb_pairs import Screening, screened_energies, screened_potential
+from mlip_kernels.pair_list import find_pairs
 
 _LEAST_DISTANCE = 1e-6  # Å
 SKIN = 0.3  # Å
@@ -48,30 +50,29 @@ def pair_list(structures: ChargedStructures, cutoff: float) -> PairList:
     positions = structures.positions.detach()
     places = positions.double().cpu().numpy()
     cells = structures.cells.detach().double().cpu().numpy()
-    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
-    degrees, senders, shifts, offsets = [], [], [], []
+    parts = []
     for number, pbc in enumerate(structures.pbc):
         part = structures.structure(number)
-        first, second, shift, distance = search.compute(
-            points=places[part], box=cells[number], periodic=np.array(pbc), quantities="ijSd"
-        )
-        if len(distance) and distance.min() < _LEAST_DISTANCE:
-            pair = int(distance.argmin())
-            raise coincidence(int(first[pair]) + part.start, int(second[pair]) + part.start)
-        degrees.append(np.bincount(first.astype(np.int64), minlength=part.stop - part.start))
-        senders.append(second.astype(np.int64) + part.start)
-        shifts.append(shift.astype(np.int32))
-        offsets.append(shift @ cells[number])
-    starts = np.concatenate([[0], np.cumsum(np.concatenate(degrees))]).astype(np.int64)
+        found = find_pairs(places[part], cells[number], np.array(pbc), cutoff)
+        if found.shortest < _LEAST_DISTANCE:
+            raise coincidence(*(part.start + each for each in found.nearest))
+        parts.append(found)
+    begins = np.cumsum([0, *(len(found.senders) for found in parts)])
+    starts = [found.starts[:-1] + begin for found, begin in zip(parts, begins[:-1], strict=True)]
+    senders = [found.senders + begin for found, begin in zip(parts, structures.bounds, strict=False)]
     periodic = any(any(pbc) for pbc in structures.pbc)
     device = positions.device
     return PairList(
-        senders=torch.from_numpy(np.concatenate(senders)).to(device),
-        starts=torch.from_numpy(starts).to(device),
-        shifts=torch.from_numpy(np.concatenate(shifts)).to(device) if periodic else None,
-        offsets=torch.from_numpy(np.concatenate(offsets)).to(positions),
-        counts=torch.tensor([len(each) for each in senders], device=device),
+        senders=_joined(senders).to(device),
+        starts=_joined([*starts, begins[-1:]]).to(device),
+        shifts=_joined([found.shifts for found in parts]).to(device) if periodic else None,
+        offsets=_joined([found.offsets for found in parts]).to(positions),
+        counts=torch.from_numpy(np.diff(begins)).to(device),
     )
+
+
+def _joined(arrays: list[NDArray[Any]]) -> Tensor:
+    return torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
 
 
 @dataclass(frozen=True)

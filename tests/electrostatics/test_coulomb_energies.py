@@ -143,7 +143,7 @@ def test_cutoffs_beyond_the_size_of_the_system(pbc: list[bool]) -> None:
 def test_long_boxes(pbc: list[bool]) -> None:
     box = torch.diag(torch.tensor([5.0, 6.0, 80.0], dtype=torch.float64))
     positions, charges = random_charges(60, 9, box)
-    exact = CoulombSolver(1e-13, 5.0, method="chebyshev_tucker")(positions, charges, box, pbc).energy
-    for cutoff in (4.0, 5.0, 6.0, 8.0):
+    exact = CoulombSolver(1e-11, 8.0, method="chebyshev_tucker")(positions, charges, box, pbc).energy
+    for cutoff in (4.0, 5.0, 8.0):
         found = CoulombSolver(1e-8, cutoff, method="chebyshev_tucker")(positions, charges, box, pbc).energy
         assert float(found) == pytest.approx(float(exact), rel=1e-8)
