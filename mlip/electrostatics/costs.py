@@ -8,20 +8,22 @@ from mlip.electrostatics.inputs import Periodicity
 from mlip.electrostatics.pairs import SKIN
 from mlip.electrostatics.separation import Separation
 
-# Measured in float64 on one thread of a server CPU with AVX-512; only their ratios decide.
-_SECONDS_PER_DIRECT_PAIR = 5.5e-10
-_SECONDS_PER_SCREENED_PAIR = 1.1e-8
+# Fitted to times in float64 on one thread of a server CPU with AVX-512; only their ratios decide.
+_SECONDS_PER_DIRECT_PAIR = 5e-10
+_SECONDS_PER_SCREENED_PAIR = 8.5e-9
 _SECONDS_PER_LISTED_PAIR = 1.8e-8
-_SECONDS_PER_FLOP = 3e-11
-# Kernels of open directions are products of matrices that are small for the processor up to about this size.
-_SMALL_RANK = 40.0
-_SECONDS_PER_WAVE = 5e-8  # of one charge
+_SECONDS_PER_FLOP = 1.65e-11  # of moments
+_SECONDS_PER_KERNEL_FLOP = 3.7e-11  # in open directions
+_SECONDS_PER_COEFFICIENT = 1.2e-8  # of the kernel of periodic directions
+_SECONDS_PER_WAVE, _SECONDS_PER_WAVE_AND_CHARGE = 3.6e-7, 1.7e-8
+# Of a function of the basis at a charge.
+_SECONDS_PER_HARMONIC, _SECONDS_PER_POLYNOMIAL = 2.4e-8, 7.5e-8
 _BYTES_PER_LISTED_PAIR = 80  # with what is needed while it is made
 # Of the small operations around the large ones.
-_SECONDS_PER_DIRECT_CALL = 1e-3
-_SECONDS_PER_EWALD_CALL = 2e-3
-_SECONDS_PER_PERIODIC_CALL = 3.5e-3
-_SECONDS_PER_OPEN_CALL = 9e-3
+_SECONDS_PER_DIRECT_CALL = 8e-4
+_SECONDS_PER_EWALD_CALL = 1.7e-3
+_SECONDS_PER_PERIODIC_CALL = 2.3e-3
+_SECONDS_PER_OPEN_CALL = 2.9e-3
 # In dynamics a list serves for about so many steps.
 _STEPS_PER_LIST = 10
 
@@ -74,26 +76,28 @@ def short_range_cost(size: SystemSize, separation: Separation) -> Cost:
 
 def separable_cost(size: SystemSize, separation: Separation) -> Cost:
     """Of the long-range part by moments."""
-    ranks = estimated_ranks(size, separation)
+    ranks, nodes = estimated_ranks(size, separation), estimated_nodes(size, separation)
     entries = float(ranks[0] * ranks[1] * ranks[2]) * size.channels
+    harmonics = sum(rank for rank, periodic in zip(ranks, size.pbc, strict=True) if periodic)
+    polynomials = sum(ranks) - harmonics
     moments = 6 * size.charges * entries
-    open_ranks = [rank for rank, periodic in zip(ranks, size.pbc, strict=True) if not periodic]
-    kernel = 2 * estimated_nodes(size, separation) * entries * sum(open_ranks) if open_ranks else 100 * entries
-    flops = moments + kernel + 200 * size.charges * sum(ranks)
+    kernel = 2 * nodes * entries * polynomials if polynomials else 100 * entries
     bytes_held = 8 * (6 * entries + 6 * size.charges * sum(ranks))
-    bytes_held += 8 * sum(estimated_nodes(size, separation) * 3 * rank**2 for rank in open_ranks)
-    seconds = _SECONDS_PER_PERIODIC_CALL + _SECONDS_PER_FLOP * flops
-    if open_ranks:
-        mean_rank = (ranks[0] * ranks[1] * ranks[2]) ** (1 / 3)
-        seconds = _SECONDS_PER_OPEN_CALL + _SECONDS_PER_FLOP * (1 + _SMALL_RANK / mean_rank) * flops
-    return Cost(flops, seconds, int(bytes_held))
+    bytes_held += 8 * sum(nodes * 3 * rank**2 for rank, periodic in zip(ranks, size.pbc, strict=True) if not periodic)
+    seconds = _SECONDS_PER_FLOP * moments
+    seconds += size.charges * (_SECONDS_PER_HARMONIC * harmonics + _SECONDS_PER_POLYNOMIAL * polynomials)
+    if polynomials:
+        seconds += _SECONDS_PER_OPEN_CALL + _SECONDS_PER_KERNEL_FLOP * kernel
+    else:
+        seconds += _SECONDS_PER_PERIODIC_CALL + _SECONDS_PER_COEFFICIENT * entries
+    return Cost(moments + kernel + 200 * size.charges * sum(ranks), seconds, int(bytes_held))
 
 
 def ewald_cost(size: SystemSize, separation: Separation) -> Cost:
     """Of the long-range part by an explicit sum over wave vectors."""
     waves = size.volume * separation.highest_wave_number**3 / (12 * math.pi**2)
     work = waves * size.charges
-    seconds = _SECONDS_PER_EWALD_CALL + _SECONDS_PER_WAVE * work
+    seconds = _SECONDS_PER_EWALD_CALL + _SECONDS_PER_WAVE * waves + _SECONDS_PER_WAVE_AND_CHARGE * work
     return Cost(40 * work * size.channels, seconds, int(48 * work))
 
 

@@ -5,7 +5,7 @@ import math
 from llvmlite import ir
 
 from mlip_kernels.coulomb_pairs.cpu_series import CENTRE, erfc_coefficients, exponential_coefficients
-from mlip_kernels.coulomb_pairs.cpu_vectors import reciprocal
+from mlip_kernels.coulomb_pairs.cpu_vectors import least, reciprocal
 from mlip_kernels.simd.code import Vector
 
 _MANTISSA_BITS = {"float32": 23, "float64": 52}
@@ -33,8 +33,7 @@ def exponential_decline(x: Vector) -> Vector:
     """exp(-x) of numbers that are not negative."""
     code = x.code
     builder = code.builder
-    limit = code.broadcast(_LARGEST[code.real])
-    limited = Vector(code, builder.select(builder.fcmp_ordered("<", x.value, limit.value), x.value, limit.value))
+    limited = least(x, _LARGEST[code.real])
     # In the sum with such a number the whole part of the other stands in the last bits.
     bits = _MANTISSA_BITS[code.real]
     shift = code.broadcast(1.5 * 2.0**bits)

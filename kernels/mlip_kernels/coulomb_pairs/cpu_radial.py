@@ -4,8 +4,11 @@ import math
 from dataclasses import dataclass
 
 from mlip_kernels.coulomb_pairs.cpu_erfc import erfc
-from mlip_kernels.coulomb_pairs.cpu_vectors import inverse_root, magnitude, select, where_negative
+from mlip_kernels.coulomb_pairs.cpu_vectors import inverse_root, least, magnitude, select, where_negative
 from mlip_kernels.simd.code import Reals, Vector
+
+# Here erfc is nothing beside 1. Farther on its numbers would become so small that processors take long over them.
+_SETTLED = 6.5
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def screened_functions(square: Vector, screening: ScreeningFactors) -> Radial:
     h = code.fused(screening.double_square, decline, 3.0 * minus_f) * inverse_square
     # The factor that ends the list, and the same derivatives of it.
     place = code.fused(distance, screening.inverse_width, screening.end)
-    value, exponential = erfc(magnitude(place))
+    value, exponential = erfc(least(magnitude(place), _SETTLED))
     end = select(where_negative(place), 1.0 - 0.5 * value, 0.5 * value)
     minus_end_f = screening.steepest * exponential * inverse
     end_h = minus_end_f * code.fused(2.0 * place, screening.inverse_width, inverse) * inverse

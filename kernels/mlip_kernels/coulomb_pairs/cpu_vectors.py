@@ -49,6 +49,13 @@ def magnitude(x: Vector) -> Vector:
     return select(where_negative(x), -x, x)
 
 
+def least(x: Vector, limit: float) -> Vector:
+    """Numbers, but no more than the limit."""
+    code = x.code
+    bound = code.broadcast(limit)
+    return Vector(code, code.builder.select(code.builder.fcmp_ordered("<", x.value, bound.value), x.value, bound.value))
+
+
 def where_negative(x: Vector) -> ir.Value:
     """Mask of the lanes whose number is below zero."""
     mask: ir.Value = x.code.builder.fcmp_ordered("<", x.value, x.code.broadcast(0.0).value)
