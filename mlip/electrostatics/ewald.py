@@ -18,7 +18,7 @@ from mlip.electrostatics.plan import Plan
 from mlip.electrostatics.separation import Separation
 
 # A sphere leaves out wave vectors in all directions at once, of which a box keeps those in its corners.
-_MARGIN = 1.06
+_MARGIN = 1.12
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class EwaldSum:
 
     def described(self, plan: Plan) -> Plan:
         """A plan with the wave vectors that are used."""
-        first, second, third = (count - 1 for count in self.separation.harmonics(self.frame))
+        first, second, third = _highest_numbers(self.frame, self.separation)
         return replace(plan, degrees=(first, second, third))
 
     def energies(self) -> Tensor:
@@ -74,7 +74,7 @@ class EwaldSum:
 
 def wave_numbers(frame: Frame, separation: Separation) -> Tensor:
     """Integers (m₁, m₂, m₃) of the wave vectors in the sphere, one of each ±m and not 0, float64 [waves, 3]."""
-    first, second, third = (count - 1 for count in separation.harmonics(frame))
+    first, second, third = _highest_numbers(frame, separation)
     numbers = torch.cartesian_prod(
         torch.arange(0, first + 1), torch.arange(-second, second + 1), torch.arange(-third, third + 1)
     ).double()
@@ -82,3 +82,9 @@ def wave_numbers(frame: Frame, separation: Separation) -> Tensor:
     half = (m1 > 0) | ((m1 == 0) & ((m2 > 0) | ((m2 == 0) & (m3 > 0))))
     lengths = (numbers @ frame.reciprocal.detach().cpu()).norm(dim=1)
     return numbers[half & (lengths <= _MARGIN * separation.highest_wave_number)]
+
+
+def _highest_numbers(frame: Frame, separation: Separation) -> list[int]:
+    """The highest integers of wave vectors in the sphere, or about, along each cell vector."""
+    highest = _MARGIN * separation.highest_wave_number / (2 * math.pi)
+    return [math.ceil(highest * length) for length in frame.lengths]

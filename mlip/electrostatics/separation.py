@@ -14,7 +14,7 @@ from mlip_kernels.coulomb_pairs import Screening
 
 # Errors of the parts, of the tolerance, as measured for random charges: the sums over pairs and over wave vectors that
 # end, whose terms have random signs, and what the bases of open directions leave out.
-_CUT_PAIRS = 2.0
+_CUT_PAIRS = 1.3
 _CUT_WAVES = 3.0
 _POLYNOMIALS = 0.3
 # By the number of periodic directions.
