@@ -111,7 +111,7 @@ def _panels(
         for axes, column in zip(grid[row], columns, strict=True):
             axes.set(xscale="log", yscale="log", title=title.format(column))
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
-            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
             if row == len(boundaries) - 1:
                 axes.set_xlabel(across)

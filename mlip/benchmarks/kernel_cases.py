@@ -221,8 +221,8 @@ def coulomb_cases(problem: KernelProblem) -> Iterator[KernelCase]:
     senders, offsets, starts = _two_way_list(problem)
     edges, structure = len(senders), torch.tensor([0, atoms])
     positions, charges = problem.normal(1, atoms, 3), problem.normal(2, atoms, 1)
-    # About, for polynomials of degree 22 and 11.
-    screening = 125 if problem.dtype == torch.float64 else 80
+    # About, for two complementary error functions by polynomials of degree 22 or 11.
+    screening = 235 if problem.dtype == torch.float64 else 145
     numbers, read = 4 * atoms, 3 * edges
     indices = 8 * edges
     listed = passes(
