@@ -34,10 +34,13 @@ def evaluate(
     labels = LabelKeys.from_options(keys or [])
     potential = load_for_inference(model, device, dtype)
     fastest, stream = compile_for(potential, iterate_structures(data, labels))
+    # Charges that structures bring are no predictions.
+    brought = potential.config.long_range is not None and potential.config.long_range.brought
     errors = ErrorTable()
     with progress("Evaluating") as bar:
         for result in evaluate_structures(fastest, stream, max_edges=max_edges, stress=stress):
-            errors.add(result.structure, result.energy, result.forces, result.stress)
+            charges = None if brought else result.charges
+            errors.add(result.structure, result.energy, result.forces, result.stress, charges, result.dipole)
             bar.advance()
     if not errors.rows:
         hint = key_hint(data, "energy", labels)

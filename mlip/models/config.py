@@ -110,6 +110,11 @@ class LongRangeConfig(BaseModel):
     tolerance: Annotated[float, Field(gt=1e-14, lt=0.1)] = 1e-6
     method: Literal["auto", "direct", "ewald", "chebyshev_tucker"] = "auto"
 
+    @property
+    def brought(self) -> bool:
+        """Whether each structure brings the charges of its atoms."""
+        return self.charges == "fixed" and not self.element_charges
+
     @model_validator(mode="after")
     def _given_charges_where_fixed(self) -> "LongRangeConfig":
         if self.element_charges and self.charges != "fixed":

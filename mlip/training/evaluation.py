@@ -36,9 +36,12 @@ def evaluate(model: Potential, structures: Iterable[Structure], *, max_edges: in
     forces: Pairs = []
     stresses: Pairs = []
     reference = model.config.reference_energies
+    # Charges that structures bring are no predictions.
+    brought = model.config.long_range is not None and model.config.long_range.brought
     for result in evaluate_structures(model, structures, max_edges=max_edges, stress=stress):
         structure = result.structure
-        errors.add(structure, result.energy, result.forces, result.stress, result.charges, result.dipole)
+        charges = None if brought else result.charges
+        errors.add(structure, result.energy, result.forces, result.stress, charges, result.dipole)
         if structure.energy is not None:
             isolated = sum(reference.get(chemical_symbols[number], 0.0) for number in structure.numbers)
             both = np.array([[structure.energy, result.energy]])

@@ -9,6 +9,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+from ase.build import molecule
 from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
@@ -45,6 +46,26 @@ def test_eval_prints_and_writes_the_errors(model: Path, frames_file: Path, tmp_p
         assert f"{errors[kind]['forces']['rmse']:.2f}" in result.output
     stress = 1000 * np.concatenate([a.get_stress(voigt=False).ravel() for a in frames if a.pbc.any()])
     assert errors["all"]["stress"]["rmse"] == pytest.approx(np.sqrt((stress**2).mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize("brought", [False, True])
+def test_eval_compares_charges_that_are_predicted(brought: bool, tmp_path: Path) -> None:
+    charges = {"H": 0.3, "O": -0.6}
+    long_range = {"charges": "fixed", "element_charges": {} if brought else charges}
+    save(build_model({**MODEL, "elements": ["H", "O"], "long_range": long_range}), tmp_path / "model.mlip")
+    water = molecule("H2O")
+    water.info["dipole"] = np.zeros(3)
+    water.arrays["charges"] = np.array([-0.4, 0.2, 0.2])
+    ase.io.write(tmp_path / "water.xyz", water)
+    arguments = ["eval", str(tmp_path / "model.mlip"), str(tmp_path / "water.xyz"), "--json", str(tmp_path / "e.json")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    errors = json.loads((tmp_path / "e.json").read_text())["all"]
+    assert ("charges" in errors) != brought
+    used = water.arrays["charges"] * (1.0 if brought else 1.5)
+    assert errors["dipole"]["rmse"] == pytest.approx(1000 * np.sqrt(((used @ water.positions) ** 2).mean()))
+    if not brought:
+        assert errors["charges"]["mae"] == pytest.approx(1000 * (0.2 + 0.1 + 0.1) / 3)
 
 
 def test_eval_without_labels(model: Path, frames_file: Path) -> None:
