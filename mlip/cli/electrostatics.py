@@ -1,5 +1,6 @@
 """`mlip electrostatics`: how the Coulomb energy of a structure would be computed."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -33,7 +34,9 @@ def plan(
     ] = None,
     charges: Annotated[int | None, typer.Option(help="Number of charges.")] = None,
     box: Annotated[str | None, typer.Option(help="Lengths in Å, as 20,20,40, or nine numbers: cell vectors.")] = None,
-    pbc: Annotated[str, typer.Option(help="Periodic directions: of a, b, c, or none.")] = "none",
+    pbc: Annotated[
+        str | None, typer.Option(help="Periodic directions: of a, b, c, or none.", show_default="none")
+    ] = None,
     tolerance: Annotated[float, typer.Option(help="Relative error of forces.")] = 1e-6,
     cutoff: Annotated[float | None, typer.Option(help="Of the short-range part, Å; by default the cheapest.")] = None,
     method: Annotated[
@@ -46,13 +49,16 @@ def plan(
 
     solver = CoulombSolver(tolerance, cutoff, method, memory * _GIB)
     if structure is not None:
-        if charges is not None or box is not None:
-            raise ConfigError("a structure has its own charges and box; give the structure, or --charges and --box.")
+        if charges is not None or box is not None or pbc is not None:
+            raise ConfigError(
+                "a structure has its own charges, box and periodic directions; give the structure, or --charges, --box "
+                "and --pbc."
+            )
         _show(solver.plan(*_size_of(structure)))
         return
     if charges is None:
         raise ConfigError("there is nothing to plan for; give a structure, or --charges and --box.")
-    _show(solver.plan(None if box is None else _cell(box), _periodicity(pbc), charges))
+    _show(solver.plan(None if box is None else _cell(box), _periodicity(pbc or "none"), charges))
 
 
 def _size_of(path: Path) -> tuple[list[list[float]], list[bool], int]:
@@ -76,7 +82,11 @@ def _cell(text: str) -> list[list[float]]:
         numbers = [float(part) for part in text.replace(",", " ").split()]
     except ValueError:
         numbers = []
+    if not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"the box '{text}' holds what is no number; write it as 20,20,40.")
     if len(numbers) == 3:
+        if min(numbers) <= 0.0:
+            raise ConfigError(f"the box '{text}' has a length that is not positive; give lengths in Å, as 20,20,40.")
         return [[length if row == column else 0.0 for column in range(3)] for row, length in enumerate(numbers)]
     if len(numbers) == 9:
         return [numbers[0:3], numbers[3:6], numbers[6:9]]
