@@ -88,6 +88,10 @@ class MaceProducts(NequIPProducts):
     contraction: ProductConfig = ProductConfig()
 
 
+# The widest Gaussian charges, in cutoffs: erfc is 2e-5 at the cutoff then, and the envelope takes away 6e-4 at most.
+LARGEST_WIDTH = 1.0 / 6.0
+
+
 class LongRangeConfig(BaseModel):
     """Charges of the atoms and their electrostatic energy, which the energy of the network is added to.
 
@@ -95,7 +99,8 @@ class LongRangeConfig(BaseModel):
         charges: "predicted" from the invariant features and corrected to the total charge; "equilibrated", of least
             energy for predicted electronegativities and hardnesses; or "fixed", the same in all surroundings.
         element_charges: Of "fixed" charges, e by element; where empty, each structure brings those of its atoms.
-        widths: Standard deviations of the Gaussian charges, Å by element; the covalent radius where none is given.
+        widths: Standard deviations of the Gaussian charges, Å by element, up to a sixth of the model's cutoff; the
+            covalent radius where none is given, or a sixth of the cutoff if that is less.
         trainable_widths: Whether the widths are trained from there.
         tolerance: Of the electrostatic solver, relative.
         method: Of the electrostatic solver; "auto" for the fastest.
@@ -208,6 +213,17 @@ class ArchitectureConfig(BaseModel):
         missing = [symbol for symbol in self.elements if symbol not in charges]
         if charges and missing:
             raise ValueError(f"long_range.element_charges has no charge of {missing[0]}; give one, or none at all")
+        return self
+
+    @model_validator(mode="after")
+    def _charges_within_the_cutoff(self) -> "ArchitectureConfig":
+        largest = LARGEST_WIDTH * self.cutoff
+        for symbol, width in (self.long_range.widths if self.long_range else {}).items():
+            if width > largest:
+                raise ValueError(
+                    f"long_range.widths has {width} Å for {symbol}, which is more than a sixth of the cutoff; take "
+                    f"{largest:.4g} Å at most, or a larger cutoff"
+                )
         return self
 
 

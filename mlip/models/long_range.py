@@ -20,14 +20,12 @@ from mlip.electrostatics.equilibration import (
 )
 from mlip.electrostatics.gaussian_charges import GaussianDamping, self_potential
 from mlip.errors import DataError
-from mlip.models.config import LongRangeConfig
+from mlip.models.config import LARGEST_WIDTH, LongRangeConfig
 from mlip.models.element_values import ElementValues
 from mlip.nn.radial import xplor_cutoff
 from mlip_kernels.edges import EdgeTopology
 from mlip_kernels.segment_sum import segment_sum
 
-# The widest charges, in cutoffs: erfc is 2e-5 at the cutoff then, and what the envelope takes away 6e-4 at most.
-_LARGEST_WIDTH = 1.0 / 6.0
 _ENVELOPE_ONSET = 0.8
 # Trainable widths approach the largest but do not reach it, and start below, where they still can be moved.
 _LARGEST_INITIAL_SHARE = 0.9
@@ -101,7 +99,7 @@ class LongRange(nn.Module):
         self.solver = CoulombSolver(tolerance=config.tolerance, cutoff=None, method=config.method)
         radii = [ase.data.covalent_radii[ase.data.atomic_numbers[symbol]] for symbol in elements]
         given = [config.widths.get(symbol, radius) for symbol, radius in zip(elements, radii, strict=True)]
-        self.largest_width = _LARGEST_WIDTH * cutoff
+        self.largest_width = LARGEST_WIDTH * cutoff
         widths = torch.tensor(given, dtype=torch.float64)
         self.widths = self.width_logits = None
         if config.trainable_widths:

@@ -335,6 +335,10 @@ def test_a_charged_slab_is_refused(kind: str) -> None:
         ({"charges": "fixed", "element_charges": {"H": 1.0}}, "has no charge of C"),
         ({"charges": "predicted", "widths": {"Xe": 1.0}}, "names 'Xe'"),
         ({"charges": "predicted", "widths": {"H": -1.0}}, "greater than 0"),
+        (
+            {"charges": "predicted", "widths": {"H": 0.9}},
+            "0.9 Å for H, which is more than a sixth of the cutoff; take 0.8333 Å",
+        ),
         ({"charges": "predicted", "tolerance": 1.0}, "less than 0.1"),
     ],
 )
