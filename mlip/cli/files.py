@@ -31,12 +31,15 @@ def read_atoms(path: Path) -> "Atoms":
         raise DataError(
             f"structure file '{path}' cannot be read ({_reason(error)}); use a format that ASE knows."
         ) from error
-    # Charges that a model takes are no results of a calculator, though ASE's readers move them into one.
-    charges = atoms.calc.results.get("charges") if atoms.calc is not None else None
-    if charges is not None and "charges" not in atoms.arrays:
-        atoms.arrays["charges"] = charges
-    atoms.calc = None
     Structure.from_atoms(atoms).validate(str(path))
+    # Charges that a model takes are no results of a calculator, though ASE's readers move them into one; nor may an
+    # array of the name stand beside the model's own when the atoms are written.
+    charges = atoms.arrays.pop("charges", None)
+    if charges is None and atoms.calc is not None:
+        charges = atoms.calc.results.get("charges")
+    if charges is not None:
+        atoms.set_initial_charges(charges)
+    atoms.calc = None
     return atoms
 
 

@@ -4,7 +4,8 @@ Verb modules import torch, ASE and Lightning inside their functions only, so tha
 """
 
 import errno
-from typing import Annotated, Any
+import warnings
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -109,4 +110,17 @@ for _verb in (predict, info, convert, export, md, relax, quickstart):
 
 def main() -> None:
     """Entry point of the console script."""
+    warnings.showwarning = _show_warning
     app()
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line, without the code that warns."""
+    typer.echo(f"Warning: {message}", err=True)

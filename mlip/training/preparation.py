@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
+from mlip.configuration import parse_config
 from mlip.data.dataset import GraphDataset
 from mlip.data.reading import iterate_structures
 from mlip.data.statistics import dataset_statistics, fit_reference_energies, isolated_atom_energies
@@ -40,7 +41,7 @@ def fill_model_config(config: TrainingConfig, elements: list[str], train: GraphD
     energies, and zero where these were fitted, since the fit has taken it up. Values that were given stay.
 
     Raises:
-        ConfigError: the source of the reference energies is unknown.
+        ConfigError: the source of the reference energies is unknown, or values do not fit the elements.
         DataError: it lacks an element.
     """
     given = config.model.model_fields_set
@@ -61,7 +62,8 @@ def fill_model_config(config: TrainingConfig, elements: list[str], train: GraphD
     }
     # Validated anew, since pydantic's own copy with changes checks nothing.
     values = config.model.model_dump() | {key: value for key, value in filled.items() if key not in given}
-    return TrainingConfig.model_validate(config.model_dump() | {"model": values | {"elements": elements}})
+    completed = config.model_dump() | {"model": values | {"elements": elements}}
+    return parse_config(TrainingConfig, completed, "the configuration, with the elements of the training data,")
 
 
 def _reference_energies(config: TrainingConfig, elements: list[str], train: GraphDataset) -> dict[str, float]:

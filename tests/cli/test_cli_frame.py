@@ -3,10 +3,12 @@
 import errno
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 from mlip import __version__
+from mlip.cli import main as main_module
 from mlip.cli.console import progress
 
 
@@ -79,3 +81,12 @@ def test_progress_shows_on_a_terminal(capsys, monkeypatch):
     assert shown.out == ""
     for text in ("Counting", "2/3", "300 K"):
         assert text in shown.err
+
+
+def test_warnings_are_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(main_module, "app", lambda: warnings.warn("the cell is charged", UserWarning, stacklevel=1))
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        main_module.main()
+    assert capsys.readouterr().err == "Warning: the cell is charged\n"

@@ -78,14 +78,16 @@ def test_points_on_borders_and_planes() -> None:
     )
 
 
-def test_lattices_whose_distances_are_the_cutoff() -> None:
-    positions = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]) * 4.1
-    found = find_pairs(positions + 0.3, 4.1 * np.eye(3), np.ones(3, dtype=bool), 4.1)
-    pairs = rows(found)
-    # 12 and 6 neighbours at the shells below, and some or none of those at the cutoff itself.
-    nearer = {tuple(row) for row in pairs if row in rows(find_pairs(positions, 4.1 * np.eye(3), np.ones(3, bool), 4.0))}
-    assert len(nearer) == 4 * 12
-    assert len(pairs) <= 4 * 18
+@pytest.mark.parametrize("shell", [0.5, 1.0, 1.5, 2.0])
+def test_lattices_whose_distances_are_the_cutoff(shell: float) -> None:
+    lattice = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]) * 4.1
+    cell, pbc, cutoff = 4.1 * np.eye(3), np.ones(3, dtype=bool), 4.1 * math.sqrt(shell)
+    for moved in 12.0 * np.random.default_rng(5).random((10, 3)):
+        pairs = rows(find_pairs(lattice + moved, cell, pbc, cutoff))
+        # Some or none of those at the cutoff itself, but never one without its reverse.
+        assert pairs == {(j, i, -a, -b, -c) for i, j, a, b, c in pairs}
+        assert rows(find_pairs(lattice, cell, pbc, cutoff - 0.01)) <= pairs
+        assert len(pairs) <= len(rows(find_pairs(lattice, cell, pbc, cutoff + 0.01)))
 
 
 def test_crowds_and_voids() -> None:

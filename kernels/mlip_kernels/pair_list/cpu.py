@@ -18,6 +18,8 @@ from mlip_kernels.pair_list.found import FoundPairs
 _FINENESS = 1.5
 # Of a sparse system most cubes are empty: there may be so many for each point, and in any case.
 _CUBES_PER_POINT, _FEW_CUBES = 4, 512
+# By so much more is searched than is kept, relative to the cutoff: what is at the cutoff is lost nowhere by rounding.
+_MARGIN = 1e-9
 # Numbers of pairs are guessed for a uniform density; more room is made where it is needed.
 _ROOM = 1.3
 
@@ -37,8 +39,9 @@ def find_pairs(
     wrapped = np.floor(coordinates)
     # Heights of the cell are the inverse lengths of the reciprocal vectors.
     reach = np.zeros(3)
-    reach[periodic] = cutoff * np.linalg.norm(inverse, axis=0)
-    points, images = _with_images(positions - wrapped @ cell, coordinates - wrapped, cell, reach, cutoff)
+    reach[periodic] = (1 + _MARGIN) * cutoff * np.linalg.norm(inverse, axis=0) + _MARGIN
+    inside, vectors = _exact(positions - wrapped @ cell, cell, reach, cutoff)
+    points, images = _with_images(inside, coordinates - wrapped, vectors, reach, (1 + _MARGIN) * cutoff)
     width, shape = _grid(points.max(0), len(points), cutoff)
     starts, order = _sorted(points, 1.0 / width, shape)
     ordered = np.ascontiguousarray(points[order].T)
@@ -47,6 +50,21 @@ def find_pairs(
     found = _fill(near, degrees, order, ordered, images, wrapped.astype(np.int32), cell)
     pair_starts, senders, shifts, offsets, square, first, second = found
     return FoundPairs(pair_starts, senders, shifts, offsets, math.sqrt(square), (first, second))
+
+
+def _exact(
+    inside: NDArray[np.float64], cell: NDArray[np.float64], reach: NDArray[np.float64], cutoff: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points and cell vectors, rounded so that images of points and their differences are exact.
+
+    Then a pair and its reverse are exactly as long, and the cutoff keeps both or none. Numbers become multiples of a
+    power of two, the largest one up to 2⁵¹ of them. Without images there is nothing to round.
+    """
+    if not cell.any():
+        return inside, cell
+    largest = np.abs(inside).max() + np.ceil(reach) @ np.abs(cell).max(1) + cutoff
+    unit = 2.0 ** (np.ceil(np.log2(largest)) - 51)
+    return np.round(inside / unit) * unit, np.round(cell / unit) * unit
 
 
 def _grid(highest: NDArray[np.float64], points: int, cutoff: float) -> tuple[float, NDArray[np.int64]]:
@@ -136,6 +154,7 @@ def _sorted(points, inverse, shape):
 def _near(receivers, ordered, starts, width, shape, cutoff, room):
     """Places of the points near each receiver, itself included, one receiver after another, and their numbers."""
     limit, inverse = cutoff * cutoff, 1.0 / width
+    reach = cutoff * (1.0 + _MARGIN)
     near = np.empty(room, np.int32)
     degrees = np.zeros(len(receivers), np.int64)
     xs, ys, zs = ordered[0], ordered[1], ordered[2]
@@ -144,10 +163,10 @@ def _near(receivers, ordered, starts, width, shape, cutoff, room):
     for receiver in range(len(receivers)):
         x, y, z = receivers[receiver, 0], receivers[receiver, 1], receivers[receiver, 2]
         begin = end
-        first_y, last_y = _cube_of(y - cutoff, inverse, shape[1]), _cube_of(y + cutoff, inverse, shape[1])
-        for cube_z in range(_cube_of(z - cutoff, inverse, shape[2]), _cube_of(z + cutoff, inverse, shape[2]) + 1):
+        first_y, last_y = _cube_of(y - reach, inverse, shape[1]), _cube_of(y + reach, inverse, shape[1])
+        for cube_z in range(_cube_of(z - reach, inverse, shape[2]), _cube_of(z + reach, inverse, shape[2]) + 1):
             distance = max(cube_z * width - z, z - (cube_z + 1) * width, 0.0)
-            left_by_z = limit - distance * distance
+            left_by_z = reach * reach - distance * distance
             for cube_y in range(first_y, last_y + 1):
                 distance = max(cube_y * width - y, y - (cube_y + 1) * width, 0.0)
                 left = left_by_z - distance * distance

@@ -13,7 +13,7 @@ def find_pairs(
 ) -> FoundPairs:
     """All pairs of points nearer than a cutoff, images included, but no point with itself.
 
-    With every pair its reverse is found, but for distances that are the cutoff within rounding.
+    With every pair its reverse is found.
 
     Args:
         positions: Finite, anywhere, [points, 3].
