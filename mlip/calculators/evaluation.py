@@ -12,7 +12,7 @@ from mlip.calculators.loading import compile_where_possible
 from mlip.calculators.prediction import StructurePrediction, has_volume, open_boundaries
 from mlip.data.graphs import AtomicGraph, build_graph, collate_graphs
 from mlip.data.structures import Structure
-from mlip.errors import UnknownElementError
+from mlip.errors import DataError, StructureError, UnknownElementError
 from mlip.models import Potential
 from mlip.models.compiled import CompiledPotential
 
@@ -53,13 +53,17 @@ def evaluate_structures(
     if isinstance(model, CompiledPotential):
         for number, structure in enumerate(structures):
             _check_elements(model, (structure,), number)
-            yield evaluate_compiled(model, structure, stress)
+            try:
+                prediction = evaluate_compiled(model, structure, stress)
+            except (StructureError, DataError) as error:
+                raise _numbered(error, number) from error
+            yield prediction
         return
     done = 0
     for batch in _fill_batches(structures, model.cutoff, max_edges):
         parts, graphs = zip(*batch, strict=True)
         _check_elements(model, parts, done)
-        yield from _evaluate_batch(model, parts, graphs, stress=stress)
+        yield from _evaluate_batch(model, parts, graphs, done, stress=stress)
         done += len(parts)
 
 
@@ -92,14 +96,28 @@ def _check_elements(model: Potential | CompiledPotential, structures: tuple[Stru
             )
 
 
+def _numbered(error: StructureError | DataError, number: int) -> StructureError | DataError:
+    """The same error with the number of the structure that it is about."""
+    return type(error)(f"structure {number} (counted from 0): {error}")
+
+
 def _evaluate_batch(
     model: Potential,
     structures: tuple[Structure, ...],
     graphs: tuple[AtomicGraph, ...],
+    first: int,
     *,
     stress: bool,
 ) -> Iterator[StructurePrediction]:
-    prediction = model(collate_graphs(graphs).to(model.device), forces=True, stress=stress)
+    try:
+        prediction = model(collate_graphs(graphs).to(model.device), forces=True, stress=stress)
+    except (StructureError, DataError) as error:
+        if len(structures) == 1:
+            raise _numbered(error, first) from error
+        # One after another, to find the one that is refused.
+        for number, (structure, graph) in enumerate(zip(structures, graphs, strict=True), first):
+            yield from _evaluate_batch(model, (structure,), (graph,), number, stress=stress)
+        return
     energy = prediction.energy.tolist()
     starts = np.cumsum([len(structure) for structure in structures])[:-1]
     energies = np.split(prediction.energies.cpu().numpy(), starts)

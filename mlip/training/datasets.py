@@ -14,6 +14,7 @@ from mlip.data.reading import read_structures
 from mlip.data.splitting import split_indices
 from mlip.data.store import StructureStore, is_store
 from mlip.data.structures import Structure
+from mlip.errors import DataError
 from mlip.training.config import TrainingConfig
 
 
@@ -81,6 +82,17 @@ def read_frames(config: TrainingConfig) -> tuple[Frames, Frames]:
         return train, Frames.read(data.validation, data.keys)
     training, aside = split_indices(len(train), data.validation, config.seed)
     return train.subset(training), train.subset(aside)
+
+
+def require_charges(frames: Frames, key: str) -> None:
+    """Raise DataError for frames without charges of their atoms, which a model of given charges takes from them."""
+    missing = [number for number, structure in enumerate(frames) if structure.charges is None]
+    if missing:
+        some = frames.describe(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise DataError(
+            f"{some}: there are no charges under the key '{key}', which the model takes from each structure; add them, "
+            "name another key by data.keys.charges, or give model.long_range.element_charges"
+        )
 
 
 def build_datasets(train: Frames, validation: Frames, config: TrainingConfig) -> tuple[GraphDataset, GraphDataset]:

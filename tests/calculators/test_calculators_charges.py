@@ -173,3 +173,20 @@ def test_hessian_is_the_derivative_of_forces(kind: str) -> None:
         shifted.positions[0, 2] += sign * 1e-4
         forces.append(atoms.calc.evaluate([shifted])[0]["forces"])
     np.testing.assert_allclose(hessian[2], -(forces[0] - forces[1]).ravel() / 2e-4, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("kind", ["predicted", "given"])
+def test_the_structure_that_is_refused_is_named(kind: str, compile: bool) -> None:
+    atoms = ethanol(kind, compile=compile)
+    frames = [atoms.copy() for _ in range(5)]
+    if kind == "given":
+        del frames[3].arrays["charges"]
+    else:
+        frames[3].info["charge"] = 1
+        frames[3].set_cell([6, 6, 6])
+        frames[3].pbc = [True, True, False]
+    expected = DataError if kind == "given" else StructureError
+    for max_edges in (1, 100_000):
+        with pytest.raises(expected, match=r"^structure 3 \(counted from 0\): .*charge"):
+            atoms.calc.evaluate(frames, max_edges=max_edges)

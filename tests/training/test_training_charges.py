@@ -106,3 +106,17 @@ def test_the_total_charge_before_correction_is_learnt(config: Config, charged_fr
 def test_missing_labels_are_named(config: Config, frames_file: Path) -> None:
     with pytest.raises(DataError, match="no structure has a label for charges under the key 'charges'"):
         quiet_train(config(**changes(frames_file, charges=1.0)))
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_structures_without_given_charges_are_named_before_training(
+    config: Config, charged_frames: Path, part: str, tmp_path: Path
+) -> None:
+    frames = ase.io.read(charged_frames, ":")
+    for number in (3, 7):
+        frames[number].calc.results.pop("charges")
+    ase.io.write(tmp_path / "some.xyz", frames)
+    whole = [str(charged_frames)]
+    files = {"train": whole, "validation": whole} | {part: [str(tmp_path / "some.xyz")]}
+    with pytest.raises(DataError, match=r"frames 3, 7 of some\.xyz: there are no charges under the key 'charges'"):
+        quiet_train(config(**changes(charged_frames, "fixed") | {"data": files}))
