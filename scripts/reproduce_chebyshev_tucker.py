@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy.io import loadmat
 
+from mlip.benchmarks.figure_style import PALETTE, STYLE
 from mlip.data.files import written_beside
 from mlip.electrostatics.format import ChebyshevTucker
 from mlip.electrostatics.format.tucker import alternating_least_squares, left_singular
@@ -37,20 +38,6 @@ NEWTON_SIZES = (256, 512, 1024, 2048)
 CHARGE_COUNTS = (62, 125, 250, 500, 1000, 2000, 4000, 8000)
 DENSITY, ALPHA = 0.1, 0.4  # charges per Å³, and the range separation in 1/Å of the random charges
 REPEATS = 5
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-STYLE: Any = {
-    "font.size": 9,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "grid.linewidth": 0.4,
-    "grid.alpha": 0.5,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
-}
 
 
 @dataclass(frozen=True)
@@ -285,7 +272,7 @@ def draw_errors(
     figure = Figure(figsize=(12, 6.5), layout="constrained")
     panels = figure.subplots(2, 3)
     for column, (label, curves) in enumerate((("degree", degrees), ("mean rank", ranks))):
-        for (name, curve), colour, marker in zip(curves.items(), COLOURS, "osD^", strict=False):
+        for (name, curve), colour, marker in zip(curves.items(), PALETTE, "osD^", strict=False):
             panels[0, column].semilogy(curve.x, curve.errors, marker + "-", color=colour, label=name)
             panels[1, column].semilogy(curve.x, curve.megabytes, marker + "-", color=colour, label=f"{name}, MB")
             panels[1, column].semilogy(curve.x, curve.seconds, marker + "--", color=colour, label=f"{name}, s")
@@ -294,12 +281,12 @@ def draw_errors(
         panels[1, column].margins(y=0.35)  # room for the legend
     numbers = [count for count, _, _ in counts]
     rank = [float(np.mean(field.ranks)) for _, field, _ in counts]
-    panels[0, 2].semilogx(numbers, [field.degrees[0] for _, field, _ in counts], "s-", color=COLOURS[1], label="degree")
-    panels[0, 2].semilogx(numbers, rank, "o-", color=COLOURS[0], label="mean rank")
+    panels[0, 2].semilogx(numbers, [field.degrees[0] for _, field, _ in counts], "s-", color=PALETTE[1], label="degree")
+    panels[0, 2].semilogx(numbers, rank, "o-", color=PALETTE[0], label="mean rank")
     panels[0, 2].set(xlabel="random charges N", title="Degree and rank against N at 1e-7", ylim=(0, None))
     memory = [field.memory_bytes / 1e6 for _, field, _ in counts]
-    panels[1, 2].loglog(numbers, memory, "o-", color=COLOURS[0], label="memory, MB")
-    panels[1, 2].loglog(numbers, [seconds for _, _, seconds in counts], "s--", color=COLOURS[1], label="building, s")
+    panels[1, 2].loglog(numbers, memory, "o-", color=PALETTE[0], label="memory, MB")
+    panels[1, 2].loglog(numbers, [seconds for _, _, seconds in counts], "s--", color=PALETTE[1], label="building, s")
     panels[1, 2].loglog(numbers, memory[0] * np.array(numbers) / numbers[0], "k:", linewidth=1, label="∝ N")
     panels[1, 2].set(xlabel="random charges N", title="Memory and building time against N")
     for axes in panels.flat:
@@ -312,7 +299,7 @@ def draw_singular_values(tensors: Sequence[Canonical]) -> Figure:
     for axes, tensor in zip(figure.subplots(1, len(tensors), sharey=True), tensors, strict=True):
         # Hollow marks, each smaller than the one before, since axes may have the same values.
         for index, values in enumerate(singular_values(tensor)):
-            style: Any = {"color": COLOURS[index], "markersize": 7 - 2 * index, "fillstyle": "none"}
+            style: Any = {"color": PALETTE[index], "markersize": 7 - 2 * index, "fillstyle": "none"}
             axes.semilogy(np.arange(1, len(values) + 1), values, "osD"[index], label="xyz"[index], **style)
         axes.set(title=tensor.name, xlabel="index", ylim=(1e-15, 3))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

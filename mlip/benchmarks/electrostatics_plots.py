@@ -10,34 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from mlip.benchmarks.electrostatics import ElectrostaticsRecord, RankRecord
+from mlip.benchmarks.figure_style import PALETTE, STYLE
 from mlip.data.files import written_beside
 
 # Where errors are drawn that are less, or zero.
 _ROUNDING = 1e-15
-# Okabe and Ito's palette, which the colour-blind can tell apart; markers say the same again.
+# Markers say the same as colours.
 _CONTENDERS: dict[str, dict[str, Any]] = {
-    "auto": {"color": "#000000", "marker": "", "linewidth": 4.0, "alpha": 0.25},
-    "direct": {"color": "#0072B2", "marker": "o"},
-    "chebyshev_tucker": {"color": "#D55E00", "marker": "s"},
-    "ewald": {"color": "#009E73", "marker": "D"},
-    "cdist_direct": {"color": "#56B4E9", "marker": "v", "linestyle": "--"},
-    "torch-pme ewald": {"color": "#CC79A7", "marker": "^", "linestyle": "--"},
-    "torch-pme pme": {"color": "#E69F00", "marker": "P", "linestyle": "--"},
-    "torch-pme p3m": {"color": "#8C6D1F", "marker": "X", "linestyle": "--"},
-}
-_STYLE: Any = {
-    "font.size": 9,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "grid.linewidth": 0.4,
-    "grid.alpha": 0.5,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
+    "auto": {"color": PALETTE[6], "marker": "", "linewidth": 4.0, "alpha": 0.25},
+    "direct": {"color": PALETTE[0], "marker": "o"},
+    "chebyshev_tucker": {"color": PALETTE[1], "marker": "s"},
+    "ewald": {"color": PALETTE[2], "marker": "D"},
+    "cdist_direct": {"color": PALETTE[5], "marker": "v", "linestyle": "--"},
+    "torch-pme ewald": {"color": PALETTE[3], "marker": "^", "linestyle": "--"},
+    "torch-pme pme": {"color": PALETTE[4], "marker": "P", "linestyle": "--"},
+    "torch-pme p3m": {"color": PALETTE[7], "marker": "X", "linestyle": "--"},
 }
 
 
@@ -51,7 +38,7 @@ def draw_electrostatics(
     """
     measured = [record for record in records if record.median_ms is not None]
     figures = {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         if measured:
             figures["error_against_time.png"] = _error_against_time(measured)
             figures["time_against_size.png"] = _time_against_size(measured)
@@ -142,13 +129,13 @@ def _ranks(ranks: Sequence[RankRecord]) -> Figure:
         tolerances = [each.tolerance for each in chosen]
         above, below = grid[0][column], grid[1][column]
         above.set_title(f"{boundary}, {chosen[0].charges:,d} charges, cutoff {chosen[0].cutoff:g} Å")
-        above.plot(tolerances, [each.degree for each in chosen], color="#0072B2", marker="o", label="degree")
-        above.plot(tolerances, [each.rank for each in chosen], color="#D55E00", marker="s", label="rank")
+        above.plot(tolerances, [each.degree for each in chosen], color=PALETTE[0], marker="o", label="degree")
+        above.plot(tolerances, [each.rank for each in chosen], color=PALETTE[1], marker="s", label="rank")
         if any(each.nodes for each in chosen):
-            above.plot(tolerances, [each.nodes for each in chosen], color="#009E73", marker="D", label="Gaussians")
+            above.plot(tolerances, [each.nodes for each in chosen], color=PALETTE[2], marker="D", label="Gaussians")
         above.legend()
         below.plot(
-            tolerances, [each.force_error for each in chosen], color="#000000", marker="o", label="error of forces"
+            tolerances, [each.force_error for each in chosen], color=PALETTE[6], marker="o", label="error of forces"
         )
         below.plot(tolerances, tolerances, color="0.6", linestyle="--", label="tolerance")
         below.set(xscale="log", yscale="log", xlabel="tolerance")

@@ -11,13 +11,13 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from mlip.benchmarks.figure_style import PALETTE, STYLE
 from mlip.benchmarks.records import Record
 from mlip.benchmarks.tables import SETTING_TITLES
 from mlip.data.files import written_beside
 from mlip.tensor_products.couplings import COUPLINGS
 
-# Okabe and Ito's palette, which the colour-blind can tell apart; markers say the same again.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+# They say the same as colours.
 _MARKERS = "osD^vP*X"
 _LINES = {
     "clebsch_gordan": "-",
@@ -25,20 +25,6 @@ _LINES = {
     "bracket": ":",
     "gaunt+bracket": "-.",
     "matrix": (0, (5, 1, 1, 1, 1, 1)),
-}
-_STYLE: Any = {
-    "font.size": 9,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "grid.linewidth": 0.4,
-    "grid.alpha": 0.5,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
 }
 
 
@@ -50,7 +36,7 @@ def draw(folder: Path, records: Sequence[Record]) -> list[Path]:
     """
     measured = [record for record in records if record.median_ms is not None]
     drawn = []
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for which in dict.fromkeys(record.measured for record in measured):
             chosen = [record for record in measured if record.measured == which]
             name = which.replace("_", " ")
@@ -135,9 +121,9 @@ class _Styles:
     def of(self, contender: str) -> dict[str, Any]:
         number = self.contenders.index(contender)
         return {
-            "color": _PALETTE[number % len(_PALETTE)],
+            "color": PALETTE[number % len(PALETTE)],
             # The second eight get other pairs of colour and marker.
-            "marker": _MARKERS[(number + number // len(_PALETTE)) % len(_MARKERS)],
+            "marker": _MARKERS[(number + number // len(PALETTE)) % len(_MARKERS)],
         }
 
 
