@@ -44,6 +44,9 @@ def _sentence(schema: type[BaseModel], values: Mapping[str, Any], where: str, er
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return _wrong_tag(schema, problem, path, where)
     reason = problem["msg"].removeprefix("Value error, ")
+    if kind == "model_type":
+        known = sorted({name for model in _models_at(schema, location) for name in model.model_fields})
+        reason = f"give keys and values instead; the keys are {', '.join(map(repr, known))}"
     reason = reason[:1].lower() + reason[1:]
     name, value = ".".join(path), problem["input"]
     if kind == "value_error" and isinstance(value, Mapping):

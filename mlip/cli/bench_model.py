@@ -91,7 +91,7 @@ def _measure_models(
     seconds: float,
     output: Path,
 ) -> None:
-    from mlip.benchmarks.model import run_models
+    from mlip.benchmarks.model import AS_IT_IS, run_models
     from mlip.benchmarks.model_tables import model_markdown, model_table, share_tables
     from mlip.benchmarks.records import Environment, write_csv, write_json
     from mlip.data.files import written_beside
@@ -110,7 +110,9 @@ def _measure_models(
                 partial.write_text(model_markdown(environment, records))
             bar.advance()
     if all(record.reason for record in records):
-        raise ConfigError(f"nothing could be measured: {records[0].reason}")
+        # That another backend does not suit says less than why the model itself does not run.
+        own = next((record for record in records if record.contender == AS_IT_IS), records[0])
+        raise ConfigError(f"nothing could be measured: {own.reason}")
     console.print(model_table(records))
     for table in share_tables(records):
         console.print(table)

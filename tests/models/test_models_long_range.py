@@ -328,6 +328,7 @@ def test_a_charged_slab_is_refused(kind: str) -> None:
 @pytest.mark.parametrize(
     ("long_range", "message"),
     [
+        ("predicted", "'long_range: 'predicted'' .* give keys and values instead; the keys are 'charges', 'element_ch"),
         ({"charges": "guessed"}, "'long_range.charges: 'guessed''"),
         ({"charge": "fixed"}, "did you mean 'charges'"),
         ({}, "'long_range.charges' is missing"),
@@ -342,6 +343,6 @@ def test_a_charged_slab_is_refused(kind: str) -> None:
         ({"charges": "predicted", "tolerance": 1.0}, "less than 0.1"),
     ],
 )
-def test_wrong_configurations(long_range: dict[str, Any], message: str) -> None:
+def test_wrong_configurations(long_range: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_model({"architecture": "mace", "elements": ELEMENTS, "long_range": long_range})
