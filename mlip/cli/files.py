@@ -31,7 +31,7 @@ def read_atoms(path: Path) -> "Atoms":
         raise DataError(
             f"structure file '{path}' cannot be read ({_reason(error)}); use a format that ASE knows."
         ) from error
-    Structure.from_atoms(atoms).validate(str(path))
+    Structure.from_atoms(atoms, where=str(path)).validate(str(path))
     # Charges that a model takes are no results of a calculator, though ASE's readers move them into one; nor may an
     # array of the name stand beside the model's own when the atoms are written.
     charges = atoms.arrays.pop("charges", None)

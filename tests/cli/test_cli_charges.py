@@ -58,3 +58,13 @@ def test_predictions_have_charges(run: Callable[..., Result], charged_model: Pat
     result = run("predict", charged_model, water, "-o", tmp_path / "predicted.xyz")
     assert result.exit_code == 0, result.output
     assert abs(ase.io.read(tmp_path / "predicted.xyz").calc.results["charges"].sum()) < 1e-6
+
+
+def test_wrong_total_charges_name_the_file(
+    fails: Callable[..., str], charged_model: Path, water: Path, tmp_path: Path
+) -> None:
+    atoms = ase.io.read(water)
+    atoms.info["charge"] = "positive"
+    ase.io.write(tmp_path / "wrong.xyz", atoms)
+    sentence = fails("md", charged_model, tmp_path / "wrong.xyz", "-o", tmp_path / "trajectory.xyz")
+    assert f"{tmp_path / 'wrong.xyz'}: the total charge 'charge' is 'positive'" in sentence.replace("\n", "")
