@@ -7,12 +7,15 @@ a receiver lies in runs of cubes, one for each (y, z), as long as the sphere is 
 """
 
 import math
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from mlip_kernels.pair_list.found import FoundPairs
+from mlip_kernels.simd.notice import notice_of_compiling
 
 # Cubes in a cutoff: with finer ones, runs fit the sphere better, but there are more of them.
 _FINENESS = 1.5
@@ -50,6 +53,13 @@ def find_pairs(
     found = _fill(near, degrees, order, ordered, images, wrapped.astype(np.int32), cell)
     pair_starts, senders, shifts, offsets, square, first, second = found
     return FoundPairs(pair_starts, senders, shifts, offsets, math.sqrt(square), (first, second))
+
+
+@cache
+def prepare() -> None:
+    """Compile the search, and say so, or load what an earlier process compiled."""
+    with notice_of_compiling("The search of near pairs.", Path(__file__)):
+        find_pairs(np.zeros((1, 3)), np.eye(3), np.ones(3, dtype=bool), 1.5)
 
 
 def _exact(

@@ -26,4 +26,5 @@ def find_pairs(
         return reference.find_pairs(positions, box, pbc, cutoff)
     from mlip_kernels.pair_list import cpu
 
+    cpu.prepare()
     return cpu.find_pairs(positions, box, pbc, cutoff)
