@@ -14,7 +14,8 @@ from mlip.data.reading import read_structures
 from mlip.data.splitting import split_indices
 from mlip.data.store import StructureStore, is_store
 from mlip.data.structures import Structure
-from mlip.errors import DataError
+from mlip.errors import DataError, StructureError
+from mlip.models.config import LongRangeConfig
 from mlip.training.config import TrainingConfig
 
 
@@ -84,15 +85,41 @@ def read_frames(config: TrainingConfig) -> tuple[Frames, Frames]:
     return train.subset(training), train.subset(aside)
 
 
-def require_charges(frames: Frames, key: str) -> None:
-    """Raise DataError for frames without charges of their atoms, which a model of given charges takes from them."""
-    missing = [number for number, structure in enumerate(frames) if structure.charges is None]
-    if missing:
-        some = frames.describe(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise DataError(
-            f"{some}: there are no charges under the key '{key}', which the model takes from each structure; add them, "
-            "name another key by data.keys.charges, or give model.long_range.element_charges"
-        )
+def require_electrostatics(frames: Frames, long_range: LongRangeConfig, key: str) -> None:
+    """Refuse frames whose electrostatic energy a model with charges cannot compute.
+
+    Args:
+        frames: The structures.
+        long_range: Where the charges come from.
+        key: Under which the charges of atoms are read.
+
+    Raises:
+        DataError: frames lack charges that the model takes from them.
+        StructureError: frames are charged, and periodic in some directions only.
+    """
+    if long_range.brought:
+        missing = [number for number, structure in enumerate(frames) if structure.charges is None]
+        if missing:
+            raise DataError(
+                f"{_some(frames, missing)}: there are no charges under the key '{key}', which the model takes from "
+                "structures; add them, name another key by data.keys.charges, or give model.long_range.element_charges"
+            )
+    if long_range.charges != "fixed":
+        infinite = [number for number, structure in enumerate(frames) if _is_charged_slab(structure)]
+        if infinite:
+            raise StructureError(
+                f"{_some(frames, infinite)}: the total charge is not zero and the structure periodic in some "
+                "directions only, so that its energy is infinite; make it neutral, or periodic in all directions"
+            )
+
+
+def _is_charged_slab(structure: Structure) -> bool:
+    return structure.total_charge != 0.0 and bool(structure.pbc.any()) and not bool(structure.pbc.all())
+
+
+def _some(frames: Frames, numbers: list[int]) -> str:
+    """Description of the first few frames."""
+    return frames.describe(numbers[:5]) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
 
 
 def build_datasets(train: Frames, validation: Frames, config: TrainingConfig) -> tuple[GraphDataset, GraphDataset]:

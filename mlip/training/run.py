@@ -15,7 +15,7 @@ from mlip.models import build_model, load, save
 from mlip.training.callbacks import BestModel, Interruption, NotANumberGuard, Stopped, graceful_interrupt
 from mlip.training.checkpoints import LastCheckpoint, identity_of, resumed_config
 from mlip.training.config import CosineSchedule, TrainingConfig
-from mlip.training.datasets import Frames, build_datasets, read_frames, require_charges
+from mlip.training.datasets import Frames, build_datasets, read_frames, require_electrostatics
 from mlip.training.ema import ExponentialMovingAverage
 from mlip.training.evaluation import evaluate
 from mlip.training.history import BatchBar, History
@@ -79,8 +79,8 @@ def train(
         config = fill_model_config(config, find_elements(training), datasets[0])
     for frames in (training, validation, *tests.values()):
         require_known_elements(frames, config.model.elements)
-        if config.model.long_range is not None and config.model.long_range.brought:
-            require_charges(frames, config.data.keys.charges)
+        if config.model.long_range is not None:
+            require_electrostatics(frames, config.model.long_range, config.data.keys.charges)
     module = TrainingModule(build_model(config.model, config.dtype), config, identity_of(config, sizes))
     parameters = sum(parameter.numel() for parameter in module.parameters())
     provenance = collect_provenance(config, sizes, parameters, device, process.world_size)

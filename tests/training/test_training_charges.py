@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
 from mlip import MLIPCalculator
-from mlip.errors import DataError
+from mlip.errors import DataError, StructureError
 from mlip.models import load
 from mlip.training.config import TrainingConfig
 from mlip.training.run import Run, train
@@ -120,3 +120,13 @@ def test_structures_without_given_charges_are_named_before_training(
     files = {"train": whole, "validation": whole} | {part: [str(tmp_path / "some.xyz")]}
     with pytest.raises(DataError, match=r"frames 3, 7 of some\.xyz: there are no charges under the key 'charges'"):
         quiet_train(config(**changes(charged_frames, "fixed") | {"data": files}))
+
+
+def test_charged_slabs_are_named_before_training(config: Config, charged_frames: Path, tmp_path: Path) -> None:
+    frames = ase.io.read(charged_frames, ":")
+    frames[6].info["charge"] = -1.0
+    frames[6].set_cell([9.0, 9.0, 9.0])
+    frames[6].pbc = [True, True, False]
+    ase.io.write(tmp_path / "some.xyz", frames)
+    with pytest.raises(StructureError, match=r"frame 6 of some\.xyz: the total charge is not zero"):
+        quiet_train(config(**changes(tmp_path / "some.xyz")))
