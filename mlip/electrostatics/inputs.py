@@ -134,6 +134,9 @@ def read_inputs(
 
 
 def _check_arrays(positions: Tensor, charges: Tensor) -> None:
+    for name, values in (("Positions", positions), ("Charges", charges)):
+        if not isinstance(values, Tensor):
+            raise StructureError(f"{name} are of the type {type(values).__name__}: give tensors, by torch.tensor.")
     if positions.ndim != 2 or positions.shape[1] != 3 or not positions.is_floating_point():
         raise StructureError(
             f"Positions have the shape {list(positions.shape)} and the type {positions.dtype}: give real numbers "
@@ -193,20 +196,25 @@ def _cells(cells: Tensor | None, pbc: tuple[Periodicity, ...], positions: Tensor
     values = cells.detach().double().tolist()
     for number, periodic in enumerate(pbc):
         if any(periodic):
-            _check_cell(values[number], periodic, number)
+            _check_cell(values[number], periodic, structure_name(number, structures))
     # What stands in the rows of open directions, perhaps no number at all, must not count.
     used = torch.tensor(pbc, device=cells.device)[:, :, None]
     return torch.where(used, cells, torch.zeros_like(cells))
 
 
-def _check_cell(cell: list[list[float]], periodic: Periodicity, number: int) -> None:
+def structure_name(number: int, count: int) -> str:
+    """What errors call one of so many structures."""
+    return "The structure" if count == 1 else f"Structure {number}"
+
+
+def _check_cell(cell: list[list[float]], periodic: Periodicity, name: str) -> None:
     """Refuse periodic cell vectors that are not finite or span no length, area or volume."""
     vectors = [vector for vector, flag in zip(cell, periodic, strict=True) if flag]
     if _lowest_height(tuple(map(tuple, vectors))) < _LEAST_CELL_HEIGHT:
         axes = " and ".join("abc"[axis] for axis in range(3) if periodic[axis])
         rows = ", ".join("[" + ", ".join(f"{value:g}" for value in row) + "]" for row in vectors)
         raise StructureError(
-            f"Structure {number} is periodic along {axes}, and its cell {rows} is singular there: give the cell "
+            f"{name} is periodic along {axes}, and its cell {rows} is singular there: give the cell "
             "vectors of the periodic directions, or set pbc to False."
         )
 

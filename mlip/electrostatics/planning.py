@@ -95,11 +95,16 @@ class Planner:
         costs = {candidate: candidate.cost(size) for candidate in self._candidates(size)}
         fitting = {candidate: cost for candidate, cost in costs.items() if cost.memory_bytes <= self.memory}
         if not fitting:
-            least = min(cost.memory_bytes for cost in costs.values())
+            leanest = min(costs, key=lambda candidate: costs[candidate].memory_bytes)
+            least = costs[leanest].memory_bytes
+            pairs = 0 if leanest.separation is None else short_range_cost(size, leanest.separation).memory_bytes
+            remedy = "raise the memory, the cutoff or the tolerance"
+            if self.cutoff is not None and pairs > least / 2:
+                remedy = "raise the memory or lower the cutoff"
             lengths = " × ".join(f"{length:.0f}" for length in size.lengths)
             raise StructureError(
                 f"The box of {lengths} Å would take {least / _GIB:.3g} GiB and {self.memory / _GIB:.3g} GiB are "
-                "allowed: raise the memory, the cutoff or the tolerance."
+                f"allowed: {remedy}."
             )
         best = min(fitting, key=lambda candidate: fitting[candidate].seconds)
         return best, self._reason(best, fitting)

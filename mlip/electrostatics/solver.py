@@ -15,7 +15,14 @@ from mlip.electrostatics.exclusions import excluded_potentials
 from mlip.electrostatics.expansions import Expansions
 from mlip.electrostatics.fields import PointField
 from mlip.electrostatics.frame import frame_of
-from mlip.electrostatics.inputs import OPEN, ChargedStructures, check_distances, read_inputs, text_of
+from mlip.electrostatics.inputs import (
+    OPEN,
+    ChargedStructures,
+    check_distances,
+    read_inputs,
+    structure_name,
+    text_of,
+)
 from mlip.electrostatics.pairs import KeptPairs, ShortRangeSum
 from mlip.electrostatics.plan import Plan
 from mlip.electrostatics.planning import Planner
@@ -240,15 +247,16 @@ class CoulombSolver:
             if not charged[number] or not any(pbc):
                 continue
             total = float(totals[number][totals[number].abs().argmax()])
+            name = structure_name(number, structures.count)
             if not all(pbc):
                 raise StructureError(
-                    f"Structure {number} has a total charge of {total:g} e and is periodic along {text_of(pbc)} alone, "
+                    f"{name} has a total charge of {total:g} e and is periodic along {text_of(pbc)} alone, "
                     "where its energy is infinite: make it neutral, or periodic in all directions."
                 )
             if not self._warned:
                 self._warned = True
                 warnings.warn(
-                    f"Structure {number} has a total charge of {total:g} e in a periodic cell: a uniform background "
+                    f"{name} has a total charge of {total:g} e in a periodic cell: a uniform background "
                     "makes it neutral, and energies depend on the size of the cell.",
                     UserWarning,
                     stacklevel=3,

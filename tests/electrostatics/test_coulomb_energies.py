@@ -53,7 +53,7 @@ def test_periodic_boxes_agree_with_torch_pme(name: str, method: str) -> None:
 
 @pytest.mark.parametrize("total", [0.0, 1.0])
 @pytest.mark.parametrize("method", ["chebyshev_tucker", "ewald"])
-@pytest.mark.filterwarnings("ignore:Structure 0 has a total charge")
+@pytest.mark.filterwarnings("ignore:The structure has a total charge")
 def test_energy_of_a_skewed_cell_does_not_depend_on_the_range_separation(method: str, total: float) -> None:
     positions, charges = random_charges(30, 1, SKEWED, total)
     results = []

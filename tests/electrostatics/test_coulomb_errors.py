@@ -114,3 +114,17 @@ def test_plans_of_nothing() -> None:
         CoulombSolver().plan(SKEWED, True, 0)
     with pytest.raises(StructureError, match="singular"):
         CoulombSolver().plan(FLAT, [False] * 3, 10)
+
+
+def test_arrays_of_other_kinds_are_refused() -> None:
+    positions, charges = random_charges(4, 57)
+    with pytest.raises(StructureError, match="Positions are of the type ndarray: give tensors"):
+        CoulombSolver()(positions.numpy(), charges)
+    with pytest.raises(StructureError, match="Charges are of the type list"):
+        CoulombSolver()(positions, charges.tolist())
+
+
+def test_pairs_that_take_too_much_memory_want_a_shorter_cutoff() -> None:
+    solver = CoulombSolver(1e-4, cutoff=30.0, method="chebyshev_tucker", memory=1e8)
+    with pytest.raises(StructureError, match="raise the memory or lower the cutoff"):
+        solver.plan(30 * torch.eye(3), True, 20_000)
