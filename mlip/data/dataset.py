@@ -96,6 +96,6 @@ def require_labels(
     counts = labels if isinstance(labels, Mapping) else labels.label_counts
     for name in properties:
         if counts.get(name, 0) == 0:
-            hint = key_hint(where, name, keys) if Path(where).is_file() else ""
+            hint = key_hint(where, name, keys, "data.keys.") if Path(where).is_file() else ""
             remedy = hint or "add the labels, or set the weight of that loss to 0"
             raise DataError(f"{where}: no structure has a label for {name} under the key '{keys[name]}'; {remedy}")

@@ -95,10 +95,11 @@ def similar_key(path: str | Path, name: Property, keys: LabelKeys) -> str | None
     return None if is_store(path) else suggest_key(name, keys[name], _candidates(Path(path), name))
 
 
-def key_hint(path: str | Path, name: Property, keys: LabelKeys) -> str:
+def key_hint(path: str | Path, name: Property, keys: LabelKeys, option: str = "--key ") -> str:
     """What to do about a property that no frame of a file has: the key to name, or the names there are.
 
-    An empty string where the file has nothing of the right shape. Only the first frames are looked at.
+    An empty string where the file has nothing of the right shape. Only the first frames are looked at. `option` is what
+    stands before `property=name` where keys are named.
     """
     path = Path(path)
     if is_store(path):
@@ -108,7 +109,7 @@ def key_hint(path: str | Path, name: Property, keys: LabelKeys) -> str:
     candidates = _candidates(path, name)
     suggestion = suggest_key(name, keys[name], candidates)
     if suggestion is not None:
-        return f"the file has {', '.join(candidates)}: name it with --key {name}={suggestion}"
+        return f"the file has {', '.join(candidates)}: name it with {option}{name}={suggestion}"
     return f"the file has {', '.join(candidates)}" if candidates else ""
 
 

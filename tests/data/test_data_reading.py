@@ -184,7 +184,8 @@ def test_missing_labels_name_the_keys_of_the_file(tmp_path):
     hint = key_hint(path, "energy", LabelKeys())
     assert hint == "the file has charge, Energy: name it with --key energy=Energy"
     assert key_hint(path, "stress", LabelKeys()) == ""
-    with pytest.raises(DataError, match="no structure has a label for energy under the key 'energy'; the file has"):
+    message = "under the key 'energy'; the file has charge, Energy: name it with data.keys.energy=Energy"
+    with pytest.raises(DataError, match=message):
         require_labels({"energy": 0, "forces": 1}, ["forces", "energy"], path)
     require_labels({"energy": 1, "forces": 1}, ["energy", "forces"], path)
     with pytest.raises(DataError, match="set the weight of that loss to 0"):
